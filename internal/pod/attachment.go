@@ -1,0 +1,100 @@
+package pod
+
+import (
+	"context"
+	"encoding/json"
+	"net/netip"
+	"time"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Phase is how far an attachment has come.
+type Phase string
+
+// The phases in their order. A record is written in phase Attaching before CNI
+// ADD, and stays in phase Detaching until CNI DEL succeeded.
+const (
+	Attaching Phase = "attaching"
+	Attached  Phase = "attached"
+	Detaching Phase = "detaching"
+)
+
+// Attachment is a sandbox's place on its CNI network.
+type Attachment struct {
+	SandboxID string `json:"sandboxId"`
+	// Pod is namespace/name, for people.
+	Pod        string       `json:"pod"`
+	Phase      Phase        `json:"phase"`
+	Network    string       `json:"network"`    // name of the CNI network
+	ConfigFile string       `json:"configFile"` // "" for the embedded default network
+	NetnsPath  string       `json:"netnsPath"`  // the pin, /run/netns/cni-...
+	NetnsInode uint64       `json:"netnsInode"`
+	IPs        []netip.Addr `json:"ips"` // of eth0 only, primary first
+	CreatedAt  time.Time    `json:"createdAt"`
+	// Result is the final CNI result as the last plugin printed it, nil until Attached.
+	Result json.RawMessage `json:"result,omitempty"`
+}
+
+// AttachRequest is what a sandbox's attachment is made from.
+type AttachRequest struct {
+	SandboxID string
+	Namespace string // of the pod; CNI_ARGS K8S_POD_NAMESPACE
+	Name      string // of the pod; CNI_ARGS K8S_POD_NAME
+	UID       string // of the pod; CNI_ARGS K8S_POD_UID
+
+	// PID is the sandbox process in the host's pid namespace. Confirm is asked
+	// after the network namespace of PID was opened: nil means that the sandbox
+	// still runs as PID, so that the opened namespace really is the sandbox's and
+	// not that of a process which took over the number.
+	PID     int
+	Confirm func(ctx context.Context) error
+
+	PortMappings []*cri.PortMapping
+	Annotations  map[string]string // of the pod; bandwidth limits are read from them
+	CgroupParent string            // as in the CRI request; capability cgroupPath
+	DNS          *cri.DNSConfig    // capability dns
+}
+
+// NetworkStatus is the answer to "can a pod be attached now", from memory.
+type NetworkStatus struct {
+	Ready   bool   `json:"ready"`
+	Reason  string `json:"reason"`  // brief CamelCase, "" when ready
+	Message string `json:"message"` // what is wrong, in which file, and how to mend it
+	// Network and ConfigFile name what the next pod will be attached to.
+	Network        string   `json:"network"`
+	ConfigFile     string   `json:"configFile"`     // "" when DefaultNetwork or none
+	DefaultNetwork bool     `json:"defaultNetwork"` // the embedded default network is used
+	Plugins        []Plugin `json:"plugins"`
+	Subnets        []string `json:"subnets"` // of the chosen config, where its IPAM names them
+	// Passed lists every config file that was not chosen and why, in lexical order.
+	Passed    []PassedConfig `json:"passed,omitempty"`
+	ConfigDir string         `json:"configDir"`
+	BinDirs   []string       `json:"binDirs"`
+	PodCIDRs  []string       `json:"podCIDRs,omitempty"`
+	// Forwarding tells how traffic of attached subnets gets past a FORWARD policy of
+	// DROP: "DOCKER-USER (iptables-nft)", "not needed", or what to set where MasCRI can't.
+	Forwarding Forwarding `json:"forwarding"`
+}
+
+// Plugin is one CNI plugin or IPAM delegate of the chosen config.
+type Plugin struct {
+	Type string `json:"type"`
+	IPAM bool   `json:"ipam"`           // an IPAM delegate
+	Path string `json:"path,omitempty"` // "" when Err is set
+	Err  string `json:"error,omitempty"`
+}
+
+// PassedConfig is a config file that was not chosen.
+type PassedConfig struct {
+	File   string `json:"file"`
+	Reason string `json:"reason"` // with line and column where the file is invalid
+	// Invalid is false for a valid file that only comes later in lexical order.
+	Invalid bool `json:"invalid"`
+}
+
+// Forwarding is the state of the rules that let pod traffic be forwarded.
+type Forwarding struct {
+	OK      bool   `json:"ok"`
+	Message string `json:"message"` // what is in place, or what is wrong and how to mend it
+}

@@ -1,0 +1,44 @@
+package pod
+
+import (
+	"strings"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// SandboxSpec is what a sandbox is made from.
+type SandboxSpec struct {
+	Name           string // engine container name, from SandboxName
+	Instance       string
+	Config         *cri.PodSandboxConfig
+	RuntimeHandler string
+	Image          string // id of the sandbox image
+}
+
+// SandboxName is the engine's name for the sandbox of m. The engine keeps names
+// unique, so that two requests for the same attempt of a pod can't both succeed,
+// whatever crashes in between.
+//
+// The form is the one dockershim gave and tools know:
+// k8s_POD_<name>_<namespace>_<uid>_<attempt>. Bytes that the engine does not allow
+// in a name, and "_", which separates, are written as ".XX" (hex) and "." as "..".
+func SandboxName(m *cri.PodSandboxMetadata) string {
+	return strings.Join([]string{"k8s", "POD", escape(m.GetName()), escape(m.GetNamespace()), escape(m.GetUid()), utoa(m.GetAttempt())}, "_")
+}
+
+// HintKind says what an engine event was about.
+type HintKind string
+
+// The hints that a consumer acts on.
+const (
+	HintChanged   HintKind = "changed"   // a container of ours may have changed: refresh it
+	HintGone      HintKind = "gone"      // a container of ours was removed
+	HintConnected HintKind = "connected" // the event stream (re)started: resync
+)
+
+// Hint is an engine event reduced to what it is good for: telling that a
+// refresh is due. The engine's stream is lossy, so it never carries state.
+type Hint struct {
+	Kind HintKind
+	ID   string // container id; "" with HintConnected
+}
