@@ -1,8 +1,6 @@
 package pod
 
 import (
-	"strings"
-
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -13,17 +11,6 @@ type SandboxSpec struct {
 	Config         *cri.PodSandboxConfig
 	RuntimeHandler string
 	Image          string // id of the sandbox image
-}
-
-// SandboxName is the engine's name for the sandbox of m. The engine keeps names
-// unique, so that two requests for the same attempt of a pod can't both succeed,
-// whatever crashes in between.
-//
-// The form is the one dockershim gave and tools know:
-// k8s_POD_<name>_<namespace>_<uid>_<attempt>. Bytes that the engine does not allow
-// in a name, and "_", which separates, are written as ".XX" (hex) and "." as "..".
-func SandboxName(m *cri.PodSandboxMetadata) string {
-	return strings.Join([]string{"k8s", "POD", escape(m.GetName()), escape(m.GetNamespace()), escape(m.GetUid()), utoa(m.GetAttempt())}, "_")
 }
 
 // HintKind says what an engine event was about.
