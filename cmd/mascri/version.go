@@ -1,0 +1,83 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+// version is the release, set by the linker (-X main.version=...).
+var version = "0.0.0-dev"
+
+// criVersion is the version of the CRI that is served.
+const criVersion = "v1"
+
+// build is what "mascri version" prints.
+type build struct {
+	Version    string `json:"version"`
+	Commit     string `json:"commit"`
+	Go         string `json:"go"`
+	CRIVersion string `json:"criVersion"`
+	Platform   string `json:"platform"`
+}
+
+func thisBuild() build {
+	b := build{
+		Version:    version,
+		Commit:     "unknown",
+		Go:         runtime.Version(),
+		CRIVersion: criVersion,
+		Platform:   runtime.GOOS + "/" + runtime.GOARCH,
+	}
+	stamp, _ := debug.ReadBuildInfo()
+	if stamp == nil {
+		return b
+	}
+	for _, s := range stamp.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			b.Commit = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			b.Commit += ", modified"
+		}
+	}
+	return b
+}
+
+func newVersion() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  noArgs,
+	}
+	output := addOutput(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *output == outputJSON {
+			return writeJSON(cmd.OutOrStdout(), thisBuild())
+		}
+		return writeVersion(cmd.OutOrStdout(), thisBuild())
+	}
+	return cmd
+}
+
+func writeVersion(w io.Writer, b build) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(tw, "mascri\t%s\n", b.Version)
+	fmt.Fprintf(tw, "commit\t%s\n", b.Commit)
+	fmt.Fprintf(tw, "go\t%s\n", b.Go)
+	fmt.Fprintf(tw, "cri\t%s\n", b.CRIVersion)
+	fmt.Fprintf(tw, "platform\t%s\n", b.Platform)
+	return tw.Flush()
+}
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}

@@ -1,0 +1,47 @@
+// Package config holds the daemon's settings: what there is to set, the defaults,
+// and the loader that merges files and flags into one Config.
+//
+// Later sources win over earlier ones: defaults, /etc/mascri/config.toml,
+// /etc/mascri/config.d/*.toml in lexical order, flags. A list replaces the list
+// below it, it is never appended to.
+package config
+
+// DefaultPath is the file that is read where none is named. It may be missing.
+const DefaultPath = "/etc/mascri/config.toml"
+
+// Config is every setting of MasCRI. See options for what each means.
+type Config struct {
+	Socket       string  `toml:"socket"`
+	StateDir     string  `toml:"state_dir"`
+	LogLevel     string  `toml:"log_level"`
+	SandboxImage string  `toml:"sandbox_image"`
+	Engine       Engine  `toml:"engine"`
+	Network      Network `toml:"network"`
+}
+
+// Engine says where Docker Engine is.
+type Engine struct {
+	Host string `toml:"host"`
+}
+
+// Network says where CNI's configs and plugins are.
+type Network struct {
+	ConfigDir      string   `toml:"config_dir"`
+	BinDirs        []string `toml:"bin_dirs"`
+	DefaultNetwork bool     `toml:"default_network"`
+}
+
+// Default returns the settings that hold where nothing is set.
+func Default() Config {
+	return Config{
+		Socket:   "/run/mascri/mascri.sock",
+		StateDir: "/var/lib/mascri",
+		LogLevel: "info",
+		Engine:   Engine{Host: "unix:///var/run/docker.sock"},
+		Network: Network{
+			ConfigDir:      "/etc/cni/net.d",
+			BinDirs:        []string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"},
+			DefaultNetwork: true,
+		},
+	}
+}

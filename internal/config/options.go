@@ -1,0 +1,78 @@
+package config
+
+// An option is one setting: a key of the files and a flag of the command line.
+type option struct {
+	key   string // dotted, such as "network.bin_dirs"
+	flag  string // without the dashes
+	usage string // one line, for --help and the file
+	doc   string // what else a reader of the file should know
+	// field returns the setting's place in a Config: *string, *bool or *[]string.
+	field func(*Config) any
+	// check tells what is wrong with the value and what to write instead.
+	check func(Config) error
+}
+
+// options is the one list of all settings. Flags, "config default" and "config
+// show" are made from it; keys without a dot come first, as TOML needs them.
+func options() []option {
+	return []option{
+		{
+			key: "socket", flag: "socket",
+			usage: "socket that the kubelet and crictl talk to",
+			doc:   "The socket belongs to root and has mode 0660. Its path has at most 107 bytes.",
+			field: func(c *Config) any { return &c.Socket },
+			check: func(c Config) error { return checkSocket(c.Socket) },
+		},
+		{
+			key: "state_dir", flag: "state-dir",
+			usage: "directory of what must survive a restart",
+			doc:   "Attachment records and the pod CIDR are kept here.",
+			field: func(c *Config) any { return &c.StateDir },
+			check: func(c Config) error { return checkPath(c.StateDir) },
+		},
+		{
+			key: "log_level", flag: "log-level",
+			usage: "least severe message to log: debug, info, warn or error",
+			field: func(c *Config) any { return &c.LogLevel },
+			check: func(c Config) error { return checkLogLevel(c.LogLevel) },
+		},
+		{
+			key: "sandbox_image", flag: "sandbox-image",
+			usage: "image of the sandbox containers; empty: the one inside mascri",
+			doc: "The image inside mascri needs no registry. One named here must be in the engine\n" +
+				"already.",
+			field: func(c *Config) any { return &c.SandboxImage },
+			check: func(c Config) error { return checkImage(c.SandboxImage) },
+		},
+		{
+			key: "engine.host", flag: "engine-host",
+			usage: "socket of Docker Engine, on this machine",
+			doc: "The environment variable DOCKER_HOST is not consulted: the daemon must not change\n" +
+				"engines with the shell it was started from.",
+			field: func(c *Config) any { return &c.Engine.Host },
+			check: func(c Config) error { return checkEngineHost(c.Engine.Host) },
+		},
+		{
+			key: "network.config_dir", flag: "cni-conf-dir",
+			usage: "directory of the CNI configs",
+			doc:   "The first valid .conf, .conflist or .json file in lexical order is used.",
+			field: func(c *Config) any { return &c.Network.ConfigDir },
+			check: func(c Config) error { return checkPath(c.Network.ConfigDir) },
+		},
+		{
+			key: "network.bin_dirs", flag: "cni-bin-dir",
+			usage: "directory of CNI plugins; may be given more than once",
+			doc:   "Each plugin is taken from the first directory that has it.",
+			field: func(c *Config) any { return &c.Network.BinDirs },
+			check: func(c Config) error { return checkBinDirs(c.Network.BinDirs) },
+		},
+		{
+			key: "network.default_network", flag: "default-network",
+			usage: "bring a network of MasCRI's own while the directory holds no valid CNI config",
+			doc: "It is never written to the directory, and is off as soon as a pod CIDR arrives: set\n" +
+				"it to false on a cluster's nodes, where the network comes from the cluster.",
+			field: func(c *Config) any { return &c.Network.DefaultNetwork },
+			check: func(Config) error { return nil },
+		},
+	}
+}
