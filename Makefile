@@ -1,0 +1,117 @@
+# The front door: "make" tells what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+
+ifeq ($(shell command -v go),)
+$(error there is no "go" in PATH; MasCRI needs Go 1.26 (under sudo: sudo env PATH=$$PATH make ...))
+endif
+
+HOSTARCH := $(shell go env GOHOSTARCH)
+GOARCH   ?= $(shell go env GOARCH)
+export GOARCH
+export CGO_ENABLED := 0
+
+# What is built for another architecture stays out of the way of the demo and tests.
+BIN := bin$(if $(filter-out $(HOSTARCH),$(GOARCH)),/linux-$(GOARCH))
+
+# The version is a semantic one, as the kubelet wants it: of the last tag, or 0.0.0.
+# Root builds in a user's clone too, which git has to be told.
+GIT     := git -c safe.directory="$(CURDIR)"
+VERSION ?= $(shell v=$$($(GIT) describe --tags --match 'v*' --dirty 2>/dev/null) && echo "$${v#v}" || \
+	echo "0.0.0-dev-g$$($(GIT) describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)")
+
+# $(call build,directory) is the command that builds there.
+build = go build -C $(1) -buildvcs=false -trimpath
+STRIP   := -s -w
+
+# The version of a module that a directory under tools/ pins.
+pinned = $(shell go list -C tools/$(1) -m -f '{{.Version}}' $(2))
+
+.PHONY: help
+help: ## Show this
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@echo
+	@echo '  GOARCH=arm64 make build builds for arm64, into bin/linux-arm64.'
+
+## Building ##################################################################
+
+PAUSE := internal/sandboximage/rootfs/$(GOARCH)/pause
+IP    := internal/sandboximage/rootfs/$(GOARCH)/ip
+
+.PHONY: build
+build: $(BIN)/mascri $(BIN)/crictl $(BIN)/cni ## Build mascri, crictl and the CNI plugins into bin/
+
+# Go knows best what of this is up to date.
+.PHONY: FORCE
+$(BIN)/mascri: $(PAUSE) $(IP) FORCE
+	@$(call build,.) -ldflags '$(STRIP) -X main.version=$(VERSION)' -o $@ ./cmd/mascri
+	@echo "$@ $(VERSION)"
+
+CC_amd64 := x86_64-linux-gnu-gcc
+CC_arm64 := aarch64-linux-gnu-gcc
+PAUSE_CC := $(if $(filter $(HOSTARCH),$(GOARCH)),gcc,$(CC_$(GOARCH)))
+$(PAUSE): image/pause.c
+	@command -v $(PAUSE_CC) >/dev/null || { echo "no $(PAUSE_CC): install a C compiler for $(GOARCH) (make deps does)" >&2; exit 1; }
+	$(PAUSE_CC) -Os -std=c11 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables \
+		-nostdlib -static -no-pie -fno-pie -s -Wl,--build-id=none -Wl,-z,noexecstack -o $@ $<
+
+$(IP): tools/image/go.mod tools/image/go.sum
+	$(call build,tools/image) -ldflags '$(STRIP)' -o $(CURDIR)/$@ tool
+
+$(BIN)/crictl: tools/cri/go.mod tools/cri/go.sum
+	$(call build,tools/cri) -o $(CURDIR)/$@ \
+		-ldflags '$(STRIP) -X sigs.k8s.io/cri-tools/pkg/version.Version=$(call pinned,cri,sigs.k8s.io/cri-tools)' tool
+
+# Every plugin that tools/cni names. They are built into a new directory, so that
+# none is left that is named no more.
+CNI := github.com/containernetworking/plugins
+$(BIN)/cni: tools/cni/go.mod tools/cni/go.sum
+	rm -rf $@ && mkdir -p $@
+	$(call build,tools/cni) -o $(CURDIR)/$@/ \
+		-ldflags '$(STRIP) -X $(CNI)/pkg/utils/buildversion.BuildVersion=$(call pinned,cni,$(CNI))' tool
+	@touch $@
+
+.PHONY: image
+image: ## Build the container image "mascri" for hosts that run the daemon in a container (Docker Desktop)
+	image/build.sh $(VERSION)
+
+.PHONY: clean
+clean: ## Remove all that was built
+	rm -rf bin out internal/sandboximage/rootfs/*/{pause,ip}
+
+## Trying ####################################################################
+
+.PHONY: demo
+demo: deps build ## Run two pods on real Docker and connect them (KEEP=1 leaves them running)
+	@test/demo.sh
+
+.PHONY: deps
+deps:
+	@test/deps.sh
+
+## Testing ###################################################################
+
+.PHONY: test
+test: deps build lint ## Run every test: unit tests with the race detector, then on real Docker Engines
+	@test/all.sh
+
+LINT := bin/golangci-lint
+$(LINT): tools/lint/go.mod tools/lint/go.sum
+	GOARCH=$(HOSTARCH) $(call build,tools/lint) -ldflags '$(STRIP)' -o $(CURDIR)/$@ tool
+
+.PHONY: lint
+lint: $(LINT) ## Run the linters
+	go vet ./...
+	$(LINT) run
+
+.PHONY: bench
+bench: build ## Time pods beside containerd's
+	go run ./bench
+
+.PHONY: test-vm
+test-vm: build ## Run the smoke test in a VM with systemd, cgroup v2 and a current engine
+	@test/vm.sh smoke

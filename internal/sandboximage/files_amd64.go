@@ -1,0 +1,6 @@
+package sandboximage
+
+import "embed"
+
+//go:embed all:rootfs/amd64
+var files embed.FS

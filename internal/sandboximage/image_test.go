@@ -1,0 +1,114 @@
+package sandboximage
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"testing"
+	"testing/fstest"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+)
+
+func rootfs() fstest.MapFS {
+	return fstest.MapFS{"pause": {Data: []byte("the pause")}, "ip": {Data: []byte("the ip")}}
+}
+
+// entries reads a tar: the content of files, the mode and owner of all.
+func entries(t *testing.T, r io.Reader) (content map[string]string, headers map[string]*tar.Header) {
+	t.Helper()
+	content, headers = map[string]string{}, map[string]*tar.Header{}
+	for tr := tar.NewReader(r); ; {
+		header, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return content, headers
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content[header.Name], headers[header.Name] = string(data), header
+	}
+}
+
+func TestArchive(t *testing.T) {
+	image, err := build(rootfs(), "arm64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	outer, _ := entries(t, image.Archive())
+	var manifest []struct {
+		Config   string
+		RepoTags []string
+		Layers   []string
+	}
+	if err := json.Unmarshal([]byte(outer["manifest.json"]), &manifest); err != nil {
+		t.Fatal(err)
+	}
+	if len(manifest) != 1 || len(manifest[0].Layers) != 1 || len(manifest[0].RepoTags) != 1 || manifest[0].RepoTags[0] != image.Ref {
+		t.Fatalf("manifest %+v, want one image of one layer called %s", manifest, image.Ref)
+	}
+
+	config := []byte(outer[manifest[0].Config])
+	if want := "sha256:" + digest(config); image.ID != want {
+		t.Errorf("ID %s, want the config's digest %s", image.ID, want)
+	}
+	layer := []byte(outer[manifest[0].Layers[0]])
+	var got imageConfig
+	if err := json.Unmarshal(config, &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(newImageConfig("arm64", digest(layer)), got); diff != "" {
+		t.Errorf("config (-want +got):\n%s", diff)
+	}
+
+	inner, headers := entries(t, bytes.NewReader(layer))
+	want := map[string]string{"bin/": "", "bin/ip": "the ip", "dev/": "", "etc/": "", "pause": "the pause", "proc/": "", "sys/": ""}
+	if diff := cmp.Diff(want, inner); diff != "" {
+		t.Errorf("layer (-want +got):\n%s", diff)
+	}
+	for name, header := range headers {
+		if header.Mode != 0o755 || header.Uid != 0 || header.Gid != 0 || !header.ModTime.Equal(headers["pause"].ModTime) {
+			t.Errorf("%s: mode %o, owner %d:%d, time %s; want 755, 0:0 and one time for all", name, header.Mode, header.Uid, header.Gid, header.ModTime)
+		}
+	}
+}
+
+func TestRefFollowsContent(t *testing.T) {
+	first, err := build(rootfs(), "amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := build(rootfs(), "amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Ref != again.Ref || first.ID != again.ID || !bytes.Equal(first.archive, again.archive) {
+		t.Errorf("two images of the same files differ: %s and %s", first.Ref, again.Ref)
+	}
+	changed := rootfs()
+	changed["ip"].Data = []byte("another ip")
+	other, err := build(changed, "amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Ref == other.Ref || first.ID == other.ID {
+		t.Errorf("other files, same image: %s, %s", other.Ref, other.ID)
+	}
+}
+
+func TestBuiltWithoutFiles(t *testing.T) {
+	for _, missing := range []string{"pause", "ip"} {
+		files := rootfs()
+		delete(files, missing)
+		if _, err := build(files, "amd64"); !errdefs.IsUnavailable(err) {
+			t.Errorf("without %s: error %v, want ErrUnavailable", missing, err)
+		}
+	}
+}
