@@ -1,0 +1,180 @@
+package cri
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	"google.golang.org/grpc"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// notYet answers the RPCs that this version does not serve.
+func notYet(rpc string) error {
+	return fmt.Errorf("%s is not served by this version of MasCRI, which runs pod sandboxes only: %w", rpc, errdefs.ErrNotImplemented)
+}
+
+// CreateContainer is not served yet.
+func (s *Server) CreateContainer(context.Context, *cri.CreateContainerRequest) (*cri.CreateContainerResponse, error) {
+	return nil, notYet("CreateContainer")
+}
+
+// StartContainer is not served yet.
+func (s *Server) StartContainer(context.Context, *cri.StartContainerRequest) (*cri.StartContainerResponse, error) {
+	return nil, notYet("StartContainer")
+}
+
+// StopContainer is not served yet.
+func (s *Server) StopContainer(context.Context, *cri.StopContainerRequest) (*cri.StopContainerResponse, error) {
+	return nil, notYet("StopContainer")
+}
+
+// RemoveContainer is not served yet.
+func (s *Server) RemoveContainer(context.Context, *cri.RemoveContainerRequest) (*cri.RemoveContainerResponse, error) {
+	return nil, notYet("RemoveContainer")
+}
+
+// ListContainers is not served yet.
+func (s *Server) ListContainers(context.Context, *cri.ListContainersRequest) (*cri.ListContainersResponse, error) {
+	return nil, notYet("ListContainers")
+}
+
+// StreamContainers is not served yet.
+func (s *Server) StreamContainers(*cri.StreamContainersRequest, grpc.ServerStreamingServer[cri.StreamContainersResponse]) error {
+	return notYet("StreamContainers")
+}
+
+// ContainerStatus is not served yet.
+func (s *Server) ContainerStatus(context.Context, *cri.ContainerStatusRequest) (*cri.ContainerStatusResponse, error) {
+	return nil, notYet("ContainerStatus")
+}
+
+// UpdateContainerResources is not served yet.
+func (s *Server) UpdateContainerResources(context.Context, *cri.UpdateContainerResourcesRequest) (*cri.UpdateContainerResourcesResponse, error) {
+	return nil, notYet("UpdateContainerResources")
+}
+
+// ReopenContainerLog is not served yet.
+func (s *Server) ReopenContainerLog(context.Context, *cri.ReopenContainerLogRequest) (*cri.ReopenContainerLogResponse, error) {
+	return nil, notYet("ReopenContainerLog")
+}
+
+// ExecSync is not served yet.
+func (s *Server) ExecSync(context.Context, *cri.ExecSyncRequest) (*cri.ExecSyncResponse, error) {
+	return nil, notYet("ExecSync")
+}
+
+// Exec is not served yet.
+func (s *Server) Exec(context.Context, *cri.ExecRequest) (*cri.ExecResponse, error) {
+	return nil, notYet("Exec")
+}
+
+// Attach is not served yet.
+func (s *Server) Attach(context.Context, *cri.AttachRequest) (*cri.AttachResponse, error) {
+	return nil, notYet("Attach")
+}
+
+// PortForward is not served yet.
+func (s *Server) PortForward(context.Context, *cri.PortForwardRequest) (*cri.PortForwardResponse, error) {
+	return nil, notYet("PortForward")
+}
+
+// ContainerStats is not served yet.
+func (s *Server) ContainerStats(context.Context, *cri.ContainerStatsRequest) (*cri.ContainerStatsResponse, error) {
+	return nil, notYet("ContainerStats")
+}
+
+// ListContainerStats is not served yet.
+func (s *Server) ListContainerStats(context.Context, *cri.ListContainerStatsRequest) (*cri.ListContainerStatsResponse, error) {
+	return nil, notYet("ListContainerStats")
+}
+
+// StreamContainerStats is not served yet.
+func (s *Server) StreamContainerStats(*cri.StreamContainerStatsRequest, grpc.ServerStreamingServer[cri.StreamContainerStatsResponse]) error {
+	return notYet("StreamContainerStats")
+}
+
+// PodSandboxStats is not served yet.
+func (s *Server) PodSandboxStats(context.Context, *cri.PodSandboxStatsRequest) (*cri.PodSandboxStatsResponse, error) {
+	return nil, notYet("PodSandboxStats")
+}
+
+// ListPodSandboxStats is not served yet.
+func (s *Server) ListPodSandboxStats(context.Context, *cri.ListPodSandboxStatsRequest) (*cri.ListPodSandboxStatsResponse, error) {
+	return nil, notYet("ListPodSandboxStats")
+}
+
+// StreamPodSandboxStats is not served yet.
+func (s *Server) StreamPodSandboxStats(*cri.StreamPodSandboxStatsRequest, grpc.ServerStreamingServer[cri.StreamPodSandboxStatsResponse]) error {
+	return notYet("StreamPodSandboxStats")
+}
+
+// CheckpointContainer is not served yet.
+func (s *Server) CheckpointContainer(context.Context, *cri.CheckpointContainerRequest) (*cri.CheckpointContainerResponse, error) {
+	return nil, notYet("CheckpointContainer")
+}
+
+// CheckpointPod is not served yet.
+func (s *Server) CheckpointPod(context.Context, *cri.CheckpointPodRequest) (*cri.CheckpointPodResponse, error) {
+	return nil, notYet("CheckpointPod")
+}
+
+// RestorePod is not served yet.
+func (s *Server) RestorePod(context.Context, *cri.RestorePodRequest) (*cri.RestorePodResponse, error) {
+	return nil, notYet("RestorePod")
+}
+
+// GetContainerEvents is not served yet.
+func (s *Server) GetContainerEvents(*cri.GetEventsRequest, grpc.ServerStreamingServer[cri.ContainerEventResponse]) error {
+	return notYet("GetContainerEvents")
+}
+
+// ListMetricDescriptors is not served yet.
+func (s *Server) ListMetricDescriptors(context.Context, *cri.ListMetricDescriptorsRequest) (*cri.ListMetricDescriptorsResponse, error) {
+	return nil, notYet("ListMetricDescriptors")
+}
+
+// ListPodSandboxMetrics is not served yet.
+func (s *Server) ListPodSandboxMetrics(context.Context, *cri.ListPodSandboxMetricsRequest) (*cri.ListPodSandboxMetricsResponse, error) {
+	return nil, notYet("ListPodSandboxMetrics")
+}
+
+// StreamPodSandboxMetrics is not served yet.
+func (s *Server) StreamPodSandboxMetrics(*cri.StreamPodSandboxMetricsRequest, grpc.ServerStreamingServer[cri.StreamPodSandboxMetricsResponse]) error {
+	return notYet("StreamPodSandboxMetrics")
+}
+
+// UpdatePodSandboxResources is not served yet.
+func (s *Server) UpdatePodSandboxResources(context.Context, *cri.UpdatePodSandboxResourcesRequest) (*cri.UpdatePodSandboxResourcesResponse, error) {
+	return nil, notYet("UpdatePodSandboxResources")
+}
+
+// ListImages is not served yet.
+func (s *Server) ListImages(context.Context, *cri.ListImagesRequest) (*cri.ListImagesResponse, error) {
+	return nil, notYet("ListImages")
+}
+
+// StreamImages is not served yet.
+func (s *Server) StreamImages(*cri.StreamImagesRequest, grpc.ServerStreamingServer[cri.StreamImagesResponse]) error {
+	return notYet("StreamImages")
+}
+
+// ImageStatus is not served yet.
+func (s *Server) ImageStatus(context.Context, *cri.ImageStatusRequest) (*cri.ImageStatusResponse, error) {
+	return nil, notYet("ImageStatus")
+}
+
+// PullImage is not served yet.
+func (s *Server) PullImage(context.Context, *cri.PullImageRequest) (*cri.PullImageResponse, error) {
+	return nil, notYet("PullImage")
+}
+
+// RemoveImage is not served yet.
+func (s *Server) RemoveImage(context.Context, *cri.RemoveImageRequest) (*cri.RemoveImageResponse, error) {
+	return nil, notYet("RemoveImage")
+}
+
+// ImageFsInfo is not served yet.
+func (s *Server) ImageFsInfo(context.Context, *cri.ImageFsInfoRequest) (*cri.ImageFsInfoResponse, error) {
+	return nil, notYet("ImageFsInfo")
+}

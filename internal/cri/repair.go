@@ -1,0 +1,188 @@
+package cri
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mascri/mascri/internal/pod"
+)
+
+const (
+	repairEvery = 30 * time.Second // all that is not as it should be is tried again
+	repairsMost = 4                // at once
+	repairLimit = 90 * time.Second // for one sandbox
+)
+
+// Run recovers the state of an earlier life, then keeps putting right what crashes
+// and other hands leave behind, until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.opts.Index.Synced():
+	}
+	s.recover()
+	tick := time.NewTicker(repairEvery)
+	defer tick.Stop()
+	var group errgroup.Group
+	group.SetLimit(repairsMost)
+	defer group.Wait() //nolint:errcheck // repairs log their errors
+	for {
+		for _, id := range s.repairs.take() {
+			group.Go(func() error { s.repair(ctx, id); return nil })
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.repairs.wake:
+		case <-tick.C:
+			s.repairs.add(s.known()...)
+		}
+	}
+}
+
+// Changed tells that a sandbox may be in need of repair. It never blocks.
+func (s *Server) Changed(id string) { s.repairs.add(id) }
+
+// recover looks at all that an earlier life left, hides the sandboxes that it had
+// not finished (nobody was ever told their ids) and lets the RPCs in. The repairs
+// themselves follow: a plugin that hangs must not keep the node down.
+func (s *Server) recover() {
+	for _, sandbox := range s.opts.Index.Sandboxes() {
+		if unfinished(sandbox, s.attachment(sandbox.ID)) {
+			s.repairs.hide(sandbox.ID, s.opts.Index.Hide(sandbox.Name))
+		}
+	}
+	s.repairs.add(s.known()...)
+	close(s.recovered)
+}
+
+// unfinished tells of a sandbox, not being made now, that RunPodSandbox did not get
+// through with.
+func unfinished(sandbox pod.Sandbox, a *pod.Attachment) bool {
+	if sandbox.StartedAt.IsZero() || a != nil && a.Phase == pod.Attaching {
+		return true
+	}
+	return sandbox.Running && a == nil && !sandbox.HostNetwork()
+}
+
+// known returns the ids of all sandboxes and of all attachments.
+func (s *Server) known() []string {
+	var ids []string
+	for _, sandbox := range s.opts.Index.Sandboxes() {
+		ids = append(ids, sandbox.ID)
+	}
+	for _, a := range s.opts.Network.Attachments() {
+		ids = append(ids, a.SandboxID)
+	}
+	return ids
+}
+
+// repair makes one sandbox right again, unless an RPC is at work on it. What fails
+// is tried again later.
+func (s *Server) repair(ctx context.Context, id string) {
+	unlock, ok := s.locks.try(id)
+	if !ok {
+		return
+	}
+	defer unlock()
+	ctx, cancel := context.WithTimeout(ctx, repairLimit)
+	defer cancel()
+	if err := s.repairLocked(ctx, id); err != nil {
+		s.log.Warn("repair failed; it is tried again", "sandbox", id, "error", err)
+	}
+	s.repairs.reveal(id)
+}
+
+func (s *Server) repairLocked(ctx context.Context, id string) error {
+	a := s.attachment(id)
+	if seen, err := s.opts.Index.Sandbox(id); err == nil && !needsRepair(seen, a) {
+		return nil
+	}
+	// The index hides what is being made, and may be late: ask the engine itself.
+	sandbox, err := s.opts.Engine.Inspect(ctx, id)
+	switch {
+	case errdefs.IsNotFound(err):
+		if a != nil {
+			s.log.Info("sandbox was removed behind our back; giving back its network", "sandbox", id)
+		}
+		return errors.Join(s.opts.Network.Detach(ctx, id), s.opts.Index.Refresh(ctx, id))
+	case errors.Is(err, pod.ErrForeign):
+		return nil
+	case err != nil:
+		return err
+	case s.flights.flies(sandbox.Name) || !needsRepair(sandbox, a):
+		return nil
+	case unfinished(sandbox, a):
+		s.log.Info("removing a sandbox that was never finished", "sandbox", id)
+		return s.remove(ctx, id)
+	}
+	// Its process died or was started anew, in another network namespace, or a detach
+	// failed: what it has on the network is of no use to anyone.
+	s.log.Info("sandbox is dead; giving back its network", "sandbox", id)
+	return s.stop(ctx, id)
+}
+
+// needsRepair tells whether the sandbox, not being made now, is neither whole nor
+// cleanly stopped.
+func needsRepair(sandbox pod.Sandbox, a *pod.Attachment) bool {
+	return unfinished(sandbox, a) || a != nil && !sandbox.Ready(a)
+}
+
+// repairs is the set of sandboxes to look at; adding never blocks.
+type repairs struct {
+	wake chan struct{} // holds one token while there is something to take
+
+	mu     sync.Mutex // guards all following fields
+	ids    map[string]bool
+	hidden map[string]func() // reveals, by id
+}
+
+func newRepairs() *repairs {
+	return &repairs{wake: make(chan struct{}, 1), ids: map[string]bool{}, hidden: map[string]func(){}}
+}
+
+func (r *repairs) add(ids ...string) {
+	r.mu.Lock()
+	for _, id := range ids {
+		r.ids[id] = true
+	}
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *repairs) take() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ids := make([]string, 0, len(r.ids))
+	for id := range r.ids {
+		ids = append(ids, id)
+	}
+	r.ids = map[string]bool{}
+	return ids
+}
+
+// hide keeps what reveals a sandbox until its repair was tried: one that can't be
+// cleaned up must be seen.
+func (r *repairs) hide(id string, reveal func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hidden[id] = reveal
+}
+
+func (r *repairs) reveal(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f := r.hidden[id]; f != nil {
+		f()
+		delete(r.hidden, id)
+	}
+}

@@ -1,0 +1,195 @@
+package cri
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/containerd/errdefs"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mascri/mascri/internal/pod"
+	"github.com/mascri/mascri/internal/undo"
+)
+
+// undoLimit bounds the cleaning up after a failed RunPodSandbox. It covers a CNI DEL,
+// which has 60 s of its own.
+const undoLimit = 90 * time.Second
+
+// RunPodSandbox creates and starts a sandbox and gives it its place on the network.
+// On error nothing of it is left; where cleaning up failed as well, the sandbox is
+// listed as NotReady, to be stopped and removed again.
+func (s *Server) RunPodSandbox(ctx context.Context, req *cri.RunPodSandboxRequest) (*cri.RunPodSandboxResponse, error) {
+	if err := validateSandbox(req.GetConfig()); err != nil {
+		return nil, err
+	}
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
+	name := pod.SandboxName(req.GetConfig().GetMetadata())
+	if id, ok := s.flights.claim(name, req); ok {
+		return &cri.RunPodSandboxResponse{PodSandboxId: id}, nil
+	}
+	id, err := s.flights.do(ctx, name, req, func(ctx context.Context) (string, error) {
+		return s.makeSandbox(ctx, pod.SandboxSpec{
+			Name:           name,
+			Instance:       s.opts.Instance,
+			Config:         req.GetConfig(),
+			RuntimeHandler: req.GetRuntimeHandler(),
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("run sandbox of pod %s/%s: %w", req.GetConfig().GetMetadata().GetNamespace(), req.GetConfig().GetMetadata().GetName(), err)
+	}
+	return &cri.RunPodSandboxResponse{PodSandboxId: id}, nil
+}
+
+// makeSandbox is hidden from lists and status until it is through, one way or the
+// other: the kubelet takes a sandbox without an IP for dead.
+func (s *Server) makeSandbox(ctx context.Context, spec pod.SandboxSpec) (string, error) {
+	reveal := s.opts.Index.Hide(spec.Name)
+	defer reveal()
+	var back undo.Stack
+	id, err := s.runSteps(ctx, spec, &back)
+	if err == nil {
+		return id, nil
+	}
+	if left := back.Run(ctx, undoLimit); left != nil {
+		s.log.Error("cleaning up after a failed sandbox failed", "sandbox", id, "error", left)
+		err = fmt.Errorf("%w; and cleaning up failed, so sandbox %q stays listed as NotReady: %v", err, id, left)
+	}
+	return "", err
+}
+
+// runSteps returns the id also with an error, where there is one already.
+func (s *Server) runSteps(ctx context.Context, spec pod.SandboxSpec, back *undo.Stack) (id string, err error) {
+	s.opts.Step("create")
+	id, err = s.create(ctx, spec, back)
+	if err != nil {
+		return "", err
+	}
+	unlock, err := s.locks.lock(ctx, id)
+	if err != nil {
+		return id, err
+	}
+	defer unlock()
+	s.opts.Step("start")
+	if err = s.opts.Engine.Start(ctx, id); err != nil {
+		return id, fmt.Errorf("start sandbox %q: %w", id, err)
+	}
+	s.opts.Step("inspect")
+	sandbox, err := s.opts.Engine.Inspect(ctx, id)
+	if err != nil {
+		return id, fmt.Errorf("inspect sandbox %q: %w", id, err)
+	}
+	var attachment pod.Attachment
+	if !sandbox.HostNetwork() {
+		s.opts.Step("attach")
+		if attachment, err = s.opts.Network.Attach(ctx, s.attachRequest(sandbox)); err != nil {
+			return id, fmt.Errorf("attach sandbox %q: %w", id, err)
+		}
+	}
+	back.Push("attach", func(ctx context.Context) error { return s.opts.Network.Detach(ctx, id) })
+	s.opts.Step("files")
+	if err = writeFiles(sandbox, attachment); err != nil {
+		return id, err
+	}
+	s.opts.Step("refresh")
+	if err = s.opts.Index.Refresh(ctx, id); err != nil {
+		return id, err
+	}
+	s.opts.Step("answer")
+	return id, ctx.Err()
+}
+
+// create makes the container. Its undo goes by the name, as the engine's answer may
+// get lost after the engine did the work.
+func (s *Server) create(ctx context.Context, spec pod.SandboxSpec, back *undo.Stack) (string, error) {
+	if dir := spec.Config.GetLogDirectory(); dir != "" {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return "", fmt.Errorf("config.log_directory: %w", err)
+		}
+	}
+	var err error
+	if spec.Image, err = s.image(ctx); err != nil {
+		return "", err
+	}
+	id, err := s.opts.Engine.CreateSandbox(ctx, spec)
+	if errdefs.IsAlreadyExists(err) {
+		return "", s.taken(ctx, spec, err)
+	}
+	back.Push("create", func(ctx context.Context) error { return s.uncreate(ctx, spec.Name) })
+	if err != nil {
+		return "", fmt.Errorf("create sandbox: %w", err)
+	}
+	return id, nil
+}
+
+// image returns the id of the sandbox image, loading it where the engine lacks it.
+func (s *Server) image(ctx context.Context) (string, error) {
+	id, err := s.opts.Engine.EnsureImage(ctx, s.opts.SandboxImage, s.opts.ImageArchive)
+	if errdefs.IsNotFound(err) {
+		// The request named no image: to its client this is no NotFound.
+		return "", fmt.Errorf("sandbox image: %v: %w", err, errdefs.ErrFailedPrecondition)
+	}
+	if err != nil {
+		return "", fmt.Errorf("sandbox image: %w", err)
+	}
+	return id, nil
+}
+
+// taken names who has the name that the engine refused.
+func (s *Server) taken(ctx context.Context, spec pod.SandboxSpec, cause error) error {
+	owner, err := s.opts.Engine.Inspect(ctx, spec.Name)
+	switch {
+	case errors.Is(err, pod.ErrForeign):
+		return fmt.Errorf("the engine has a container named %q that is not ours; remove it: %w", spec.Name, errdefs.ErrAlreadyExists)
+	case err != nil:
+		return cause
+	}
+	return fmt.Errorf("sandbox %q of this attempt exists; stop and remove it, or use another attempt: %w", owner.ID, errdefs.ErrAlreadyExists)
+}
+
+// uncreate removes the container, unless something of it is still on the network:
+// then only its process ends, and it stays listed for another try.
+func (s *Server) uncreate(ctx context.Context, name string) error {
+	sandbox, err := s.opts.Engine.Inspect(ctx, name)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if a, left := s.opts.Network.Attachment(sandbox.ID); left {
+		err = fmt.Errorf("sandbox %q is still attached to network %q", sandbox.ID, a.Network)
+		return errors.Join(err, s.opts.Engine.Kill(ctx, sandbox.ID), s.opts.Index.Refresh(ctx, sandbox.ID))
+	}
+	return errors.Join(s.opts.Engine.Remove(ctx, sandbox.ID), s.opts.Index.Refresh(ctx, sandbox.ID))
+}
+
+func (s *Server) attachRequest(sandbox pod.Sandbox) pod.AttachRequest {
+	config := sandbox.Config
+	return pod.AttachRequest{
+		SandboxID: sandbox.ID,
+		Namespace: config.GetMetadata().GetNamespace(),
+		Name:      config.GetMetadata().GetName(),
+		UID:       config.GetMetadata().GetUid(),
+		PID:       sandbox.PID,
+		Confirm: func(ctx context.Context) error {
+			now, err := s.opts.Engine.Inspect(ctx, sandbox.ID)
+			if err != nil {
+				return err
+			}
+			if !now.Running || now.PID != sandbox.PID {
+				return fmt.Errorf("the sandbox process ended right after its start, with exit code %d; see docker logs %s: %w", now.ExitCode, sandbox.ID, errdefs.ErrFailedPrecondition)
+			}
+			return nil
+		},
+		PortMappings: config.GetPortMappings(),
+		Annotations:  config.GetAnnotations(),
+		CgroupParent: config.GetLinux().GetCgroupParent(),
+		DNS:          config.GetDnsConfig(),
+	}
+}

@@ -1,0 +1,91 @@
+package cri
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mascri/mascri/internal/pod"
+)
+
+// StopPodSandbox ends the sandbox and gives back its place on the network. It is
+// idempotent, and a sandbox that is gone counts as stopped.
+func (s *Server) StopPodSandbox(ctx context.Context, req *cri.StopPodSandboxRequest) (*cri.StopPodSandboxResponse, error) {
+	err := s.withSandbox(ctx, req.GetPodSandboxId(), func(ctx context.Context, sandbox pod.Sandbox) error {
+		return s.stop(ctx, sandbox.ID)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("stop sandbox %q: %w", req.GetPodSandboxId(), err)
+	}
+	return &cri.StopPodSandboxResponse{}, nil
+}
+
+// RemovePodSandbox stops what still runs and removes the sandbox. It is idempotent,
+// and a sandbox that is gone counts as removed.
+func (s *Server) RemovePodSandbox(ctx context.Context, req *cri.RemovePodSandboxRequest) (*cri.RemovePodSandboxResponse, error) {
+	err := s.withSandbox(ctx, req.GetPodSandboxId(), func(ctx context.Context, sandbox pod.Sandbox) error {
+		s.flights.forget(sandbox.Name)
+		return s.remove(ctx, sandbox.ID)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("remove sandbox %q: %w", req.GetPodSandboxId(), err)
+	}
+	return &cri.RemovePodSandboxResponse{}, nil
+}
+
+// withSandbox runs do alone on the sandbox that id or a prefix of it names. For one
+// that is not there do is not run, but what may be left of it on the network is
+// given back: somebody may have removed the container behind our back.
+func (s *Server) withSandbox(ctx context.Context, id string, do func(context.Context, pod.Sandbox) error) error {
+	if id == "" {
+		return invalid("pod_sandbox_id", "missing")
+	}
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	sandbox, err := s.opts.Index.Sandbox(id)
+	gone := errdefs.IsNotFound(err)
+	if err != nil && !gone {
+		return err
+	}
+	if !gone {
+		id = sandbox.ID
+	}
+	unlock, err := s.locks.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if gone {
+		return s.opts.Network.Detach(ctx, id)
+	}
+	return do(ctx, sandbox)
+}
+
+// stop ends the process before it detaches. The pin keeps the network namespace
+// alive for CNI DEL, and a daemon that dies in between finds a sandbox that is
+// clearly dead, not one that runs without a network and looks half made.
+func (s *Server) stop(ctx context.Context, id string) error {
+	s.opts.Step("stop-kill")
+	if err := s.opts.Engine.Kill(ctx, id); err != nil {
+		return err
+	}
+	s.opts.Step("stop-detach")
+	err := s.opts.Network.Detach(ctx, id)
+	s.opts.Step("stop-refresh")
+	return errors.Join(err, s.opts.Index.Refresh(ctx, id))
+}
+
+func (s *Server) remove(ctx context.Context, id string) error {
+	if err := s.stop(ctx, id); err != nil {
+		return err
+	}
+	s.opts.Step("remove")
+	if err := s.opts.Engine.Remove(ctx, id); err != nil {
+		return err
+	}
+	return s.opts.Index.Refresh(ctx, id)
+}

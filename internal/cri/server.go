@@ -1,0 +1,115 @@
+package cri
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/netip"
+
+	"google.golang.org/grpc"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mascri/mascri/internal/pod"
+)
+
+// Engine runs containers.
+type Engine interface {
+	// EnsureImage returns the id of the image named ref, which it loads from archive
+	// when it is missing; archive may be nil.
+	EnsureImage(ctx context.Context, ref string, archive func() (io.ReadCloser, error)) (string, error)
+	// CreateSandbox returns errdefs.ErrAlreadyExists where the name is taken.
+	CreateSandbox(ctx context.Context, spec pod.SandboxSpec) (string, error)
+	Start(ctx context.Context, id string) error
+	// Kill ends the container's process and waits for that; nil when it does not run.
+	Kill(ctx context.Context, id string) error
+	// Remove kills and removes; nil when there is none.
+	Remove(ctx context.Context, id string) error
+	// Inspect takes an id or a name; errdefs.ErrNotFound, pod.ErrForeign.
+	Inspect(ctx context.Context, idOrName string) (pod.Sandbox, error)
+}
+
+// Network gives sandboxes their place on CNI networks.
+type Network interface {
+	// Attach cleans up after itself when it fails. Where even that fails, Attachment
+	// shows what is left, to be detached later.
+	Attach(ctx context.Context, req pod.AttachRequest) (pod.Attachment, error)
+	// Detach is idempotent.
+	Detach(ctx context.Context, sandboxID string) error
+	Attachment(sandboxID string) (pod.Attachment, bool) // from memory
+	Attachments() []pod.Attachment                      // from memory
+	Status() pod.NetworkStatus                          // from memory
+	// SetPodCIDRs takes the node's share of the cluster's addresses, durably.
+	SetPodCIDRs(cidrs []netip.Prefix) error
+}
+
+// Index is the view of all sandboxes that lists and status answer from.
+type Index interface {
+	Synced() <-chan struct{}
+	Refresh(ctx context.Context, id string) error
+	Hide(name string) (reveal func())
+	Sandbox(idOrPrefix string) (pod.Sandbox, error)
+	Sandboxes() []pod.Sandbox
+	Drift() uint64
+}
+
+// Health tells, from memory, whether the engine can be used and what it is.
+type Health interface {
+	Facts() (pod.EngineFacts, error)
+}
+
+// Options are what a Server is made of.
+type Options struct {
+	Engine  Engine
+	Network Network
+	Index   Index
+	Health  Health
+	Logger  *slog.Logger
+
+	Version  string // of MasCRI, semantic
+	Instance string // id of this daemon, written into all that it makes
+	// SandboxImage names the image of the sandbox container, ImageArchive opens the
+	// docker-archive that it is loaded from where the engine lacks it; nil for an
+	// image of the user's own.
+	SandboxImage string
+	ImageArchive func() (io.ReadCloser, error)
+	// Config is the effective configuration, shown by Status.
+	Config any
+	// Step is called with the name of each step of RunPodSandbox and StopPodSandbox
+	// right before it; nil but in crash tests.
+	Step func(name string)
+}
+
+// Server implements the CRI services. It is safe for concurrent use.
+type Server struct {
+	cri.UnsafeRuntimeServiceServer
+	cri.UnsafeImageServiceServer
+
+	opts      Options
+	log       *slog.Logger
+	recovered chan struct{} // closed when the state of an earlier life is known
+	flights   *flights
+	locks     *locks
+	repairs   *repairs
+}
+
+// New returns a server that answers all but Version and Status only after Run has
+// recovered the state of an earlier life.
+func New(opts Options) *Server {
+	if opts.Step == nil {
+		opts.Step = func(string) {}
+	}
+	return &Server{
+		opts:      opts,
+		log:       opts.Logger,
+		recovered: make(chan struct{}),
+		flights:   newFlights(),
+		locks:     newLocks(),
+		repairs:   newRepairs(),
+	}
+}
+
+// Register adds the CRI services to a gRPC server.
+func (s *Server) Register(registrar grpc.ServiceRegistrar) {
+	cri.RegisterRuntimeServiceServer(registrar, s)
+	cri.RegisterImageServiceServer(registrar, s)
+}

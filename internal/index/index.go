@@ -1,0 +1,207 @@
+// Package index is the in-memory view of the engine's sandboxes: what every list
+// and status answers from, without a call to the engine.
+//
+// The engine's event stream is lossy, so an event never carries state here: it is
+// a hint that one container should be inspected again. A resync inspects all: at
+// start, after each reconnect and every few minutes; what a resync has to correct
+// is counted as drift.
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/mascri/mascri/internal/pod"
+)
+
+// Source is the engine, as far as the index asks it.
+type Source interface {
+	// Sandboxes returns the ids of all our sandboxes, complete or an error.
+	Sandboxes(ctx context.Context) ([]string, error)
+	// Inspect returns errdefs.ErrNotFound or pod.ErrForeign for what is no sandbox of ours.
+	Inspect(ctx context.Context, id string) (pod.Sandbox, error)
+	// Hints calls f for each hint until the stream ends, first with pod.HintConnected.
+	Hints(ctx context.Context, f func(pod.Hint)) error
+}
+
+// Options are an index's surroundings.
+type Options struct {
+	Source Source
+	Logger *slog.Logger
+	// Changed is called, from Run's goroutines and without a lock held, for each id
+	// that was put, changed or removed, and for all known ids after a resync.
+	Changed func(id string)
+	// Connected is called when the event stream was (re)established.
+	Connected func(ctx context.Context)
+}
+
+// Index is safe for concurrent use.
+type Index struct {
+	opts   Options
+	synced chan struct{} // closed after the first complete resync
+	once   sync.Once
+
+	mu      sync.Mutex // guards all following fields
+	entries map[string]*entry
+	hidden  map[string]int // by engine name
+	ticket  uint64         // of the last refresh begun
+	drift   uint64
+}
+
+// entry is what is known of one id. It outlives the container only while a refresh
+// is under way, so that a slow inspect can't bring a removed sandbox back.
+type entry struct {
+	sandbox pod.Sandbox
+	present bool
+	applied uint64 // ticket of the refresh that the entry shows
+	pending int    // refreshes under way
+}
+
+// New returns an empty index. Run fills it.
+func New(opts Options) *Index {
+	return &Index{opts: opts, synced: make(chan struct{}), entries: map[string]*entry{}, hidden: map[string]int{}}
+}
+
+// Synced is closed once the index has been complete for the first time.
+func (x *Index) Synced() <-chan struct{} { return x.synced }
+
+// Refresh inspects one container and returns once the index shows what the engine
+// answered, or something newer. A container that is gone is no error.
+func (x *Index) Refresh(ctx context.Context, id string) error {
+	_, err := x.refresh(ctx, id)
+	return err
+}
+
+// refresh tells whether the index changed.
+func (x *Index) refresh(ctx context.Context, id string) (bool, error) {
+	ticket := x.begin(id)
+	sandbox, err := x.opts.Source.Inspect(ctx, id)
+	gone := errdefs.IsNotFound(err) || errors.Is(err, pod.ErrForeign)
+	if err != nil && !gone {
+		x.finish(id, 0, pod.Sandbox{}, false)
+		return false, fmt.Errorf("refresh sandbox %q: %w", id, err)
+	}
+	return x.finish(id, ticket, sandbox, !gone), nil
+}
+
+func (x *Index) begin(id string) uint64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	e := x.entries[id]
+	if e == nil {
+		e = &entry{}
+		x.entries[id] = e
+	}
+	e.pending++
+	x.ticket++
+	return x.ticket
+}
+
+// finish applies what a refresh saw, unless a refresh begun later was applied
+// already. Ticket 0 applies nothing.
+func (x *Index) finish(id string, ticket uint64, sandbox pod.Sandbox, present bool) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	e := x.entries[id]
+	e.pending--
+	changed := false
+	if ticket > e.applied {
+		changed = e.present != present || present && !same(e.sandbox, sandbox)
+		e.sandbox, e.present, e.applied = sandbox, present, ticket
+	}
+	if !e.present && e.pending == 0 {
+		delete(x.entries, id)
+	}
+	return changed
+}
+
+// same compares what can change in a sandbox's life.
+func same(a, b pod.Sandbox) bool {
+	return a.Running == b.Running && a.PID == b.PID && a.ExitCode == b.ExitCode && a.NetnsInode == b.NetnsInode &&
+		a.StartedAt.Equal(b.StartedAt) && a.FinishedAt.Equal(b.FinishedAt)
+}
+
+// Hide keeps the sandbox of that engine name out of lists and look-ups until
+// reveal is called: a sandbox being made is nobody's business yet. Hides add up.
+func (x *Index) Hide(name string) (reveal func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.hidden[name]++
+	return sync.OnceFunc(func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.hidden[name]--; x.hidden[name] == 0 {
+			delete(x.hidden, name)
+		}
+	})
+}
+
+// Sandboxes returns all sandboxes that are not hidden, newest first.
+func (x *Index) Sandboxes() []pod.Sandbox {
+	x.mu.Lock()
+	list := make([]pod.Sandbox, 0, len(x.entries))
+	for _, e := range x.entries {
+		if x.visible(e) {
+			list = append(list, e.sandbox)
+		}
+	}
+	x.mu.Unlock()
+	slices.SortFunc(list, func(a, b pod.Sandbox) int {
+		if c := b.CreatedAt.Compare(a.CreatedAt); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return list
+}
+
+// Sandbox looks a sandbox up by its id or a unique prefix of it. The error is
+// errdefs.ErrNotFound, or ErrInvalidArgument for a prefix of several.
+func (x *Index) Sandbox(id string) (pod.Sandbox, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e := x.entries[id]; e != nil && x.visible(e) {
+		return e.sandbox, nil
+	}
+	var found []pod.Sandbox
+	for full, e := range x.entries {
+		if id != "" && strings.HasPrefix(full, id) && x.visible(e) {
+			found = append(found, e.sandbox)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return pod.Sandbox{}, fmt.Errorf("sandbox %q: %w", id, errdefs.ErrNotFound)
+	case 1:
+		return found[0], nil
+	}
+	return pod.Sandbox{}, fmt.Errorf("sandbox id %q fits %d sandboxes; give more of it: %w", id, len(found), errdefs.ErrInvalidArgument)
+}
+
+func (x *Index) visible(e *entry) bool { return e.present && x.hidden[e.sandbox.Name] == 0 }
+
+// Drift is how many sandboxes a resync found to differ from what hints had told,
+// since start.
+func (x *Index) Drift() uint64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.drift
+}
+
+// ids returns all ids known, hidden ones too.
+func (x *Index) ids() []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	ids := make([]string, 0, len(x.entries))
+	for id := range x.entries {
+		ids = append(ids, id)
+	}
+	return ids
+}

@@ -1,0 +1,181 @@
+package index
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mascri/mascri/internal/pod"
+)
+
+const (
+	resyncEvery = 5 * time.Minute
+	retryFirst  = 100 * time.Millisecond // wait before reconnecting, doubled up to
+	retryMost   = 5 * time.Second
+	inspects    = 8 // containers inspected at once
+	// The engine may hold one container's lock for long; it must not keep the others
+	// from being seen for ever.
+	inspectLimit = 30 * time.Second
+)
+
+// Run keeps the index up to date until ctx ends. It must run once at a time.
+func (x *Index) Run(ctx context.Context) error {
+	q := newQueue()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return x.listen(ctx, q) })
+	group.Go(func() error { return x.work(ctx, q) })
+	return group.Wait()
+}
+
+// listen turns the event stream into queue entries and never blocks on anything
+// else: the engine skips a listener that is slow.
+func (x *Index) listen(ctx context.Context, q *queue) error {
+	wait := retryFirst
+	for {
+		err := x.opts.Source.Hints(ctx, func(h pod.Hint) {
+			wait = retryFirst
+			if h.Kind == pod.HintConnected {
+				q.addAll()
+			} else {
+				q.add(h.ID)
+			}
+		})
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		x.opts.Logger.Warn("event stream of the engine ended; reconnecting", "error", err, "wait", wait)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, retryMost)
+	}
+}
+
+// work refreshes what the queue names.
+func (x *Index) work(ctx context.Context, q *queue) error {
+	tick := time.NewTicker(resyncEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			x.resync(ctx, q)
+		case <-q.wake:
+			ids, all := q.take()
+			if all {
+				x.opts.Connected(ctx)
+				x.resync(ctx, q)
+			} else {
+				x.refreshAll(ctx, ids, nil)
+			}
+		}
+	}
+}
+
+// resync makes the index complete. If the engine fails midway it is asked again
+// with the next connection, which the ended event stream brings about; should the
+// stream have survived, after a short wait.
+func (x *Index) resync(ctx context.Context, q *queue) {
+	ids, err := x.opts.Source.Sandboxes(ctx)
+	if err == nil {
+		known := x.ids()
+		drift := func() { x.mu.Lock(); x.drift++; x.mu.Unlock() }
+		if !x.isSynced() {
+			drift = nil
+		}
+		err = x.refreshAll(ctx, append(ids, known...), drift)
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			x.opts.Logger.Warn("resync with the engine failed; trying again", "error", err)
+			time.AfterFunc(retryMost, q.addAll)
+		}
+		return
+	}
+	x.once.Do(func() { close(x.synced) })
+}
+
+func (x *Index) isSynced() bool {
+	select {
+	case <-x.synced:
+		return true
+	default:
+		return false
+	}
+}
+
+// refreshAll refreshes each id once, several at a time, and calls Changed for it.
+// drift, where set, is called for each that differed. The first error is returned
+// after all were tried.
+func (x *Index) refreshAll(ctx context.Context, ids []string, drift func()) error {
+	var group errgroup.Group
+	group.SetLimit(inspects)
+	once := map[string]bool{}
+	for _, id := range ids {
+		if once[id] {
+			continue
+		}
+		once[id] = true
+		group.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, inspectLimit)
+			defer cancel()
+			changed, err := x.refresh(ctx, id)
+			if changed && drift != nil {
+				drift()
+			}
+			x.opts.Changed(id)
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// queue is a set of ids to refresh; adding never blocks.
+type queue struct {
+	wake chan struct{} // holds one token while there is something to take
+
+	mu  sync.Mutex // guards all following fields
+	ids map[string]bool
+	all bool
+}
+
+func newQueue() *queue { return &queue{wake: make(chan struct{}, 1), ids: map[string]bool{}} }
+
+func (q *queue) add(id string) {
+	q.mu.Lock()
+	q.ids[id] = true
+	q.mu.Unlock()
+	q.signal()
+}
+
+// addAll asks for a resync.
+func (q *queue) addAll() {
+	q.mu.Lock()
+	q.all = true
+	q.mu.Unlock()
+	q.signal()
+}
+
+func (q *queue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take empties the queue. A resync covers single ids, too.
+func (q *queue) take() (ids []string, all bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for id := range q.ids {
+		ids = append(ids, id)
+	}
+	all = q.all
+	q.ids, q.all = map[string]bool{}, false
+	return ids, all
+}
