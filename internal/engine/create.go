@@ -1,0 +1,54 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/client"
+
+	"github.com/mascri/mascri/internal/engine/translate"
+	"github.com/mascri/mascri/internal/pod"
+)
+
+// CreateSandbox makes the container of a sandbox and returns its id; it does not run
+// yet. ErrAlreadyExists tells of a taken name, ErrNotFound of a missing image.
+//
+// After ErrUnavailable or the end of ctx the container may exist or may still come to
+// be: nothing is cleaned up here. Remove takes the name for that.
+func (e *Engine) CreateSandbox(ctx context.Context, spec pod.SandboxSpec) (string, error) {
+	c, err := e.connection(ctx)
+	if err != nil {
+		return "", err
+	}
+	config, hostConfig, err := translate.Sandbox(spec, translate.Host{Facts: c.facts, OOMFloor: e.oomFloor(), ReadFile: os.ReadFile})
+	if err != nil {
+		return "", err
+	}
+	result, err := c.api.ContainerCreate(ctx, client.ContainerCreateOptions{Name: spec.Name, Config: config, HostConfig: hostConfig})
+	if err != nil {
+		err = e.failed(fmt.Sprintf("create container %q", spec.Name), err)
+		if errors.Is(err, errdefs.ErrConflict) { // the only one that a create can have
+			return "", errdefs.ErrAlreadyExists.WithMessage(err.Error())
+		}
+		return "", err
+	}
+	for _, warning := range result.Warnings {
+		e.log.Debug("the engine warned of a container that it made", "sandbox", result.ID, "warning", warning)
+	}
+	return result.ID, nil
+}
+
+// Start runs the sandbox. Starting one that runs is no error.
+func (e *Engine) Start(ctx context.Context, id string) error {
+	c, err := e.connection(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := c.api.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
+		return e.failed("start container "+id, err)
+	}
+	return nil
+}

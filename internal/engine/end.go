@@ -1,0 +1,75 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/client"
+
+	"github.com/mascri/mascri/internal/pod"
+)
+
+// removeAgain is how long to wait before asking again for a removal that another
+// client has under way.
+const removeAgain = 20 * time.Millisecond
+
+// Kill ends the sandbox's process by SIGKILL and returns once it ended. A sandbox that
+// does not run or does not exist is no error.
+func (e *Engine) Kill(ctx context.Context, idOrName string) error {
+	c, id, err := e.own(ctx, idOrName)
+	if err != nil || id == "" {
+		return err
+	}
+	_, err = c.api.ContainerKill(ctx, id, client.ContainerKillOptions{Signal: "SIGKILL"})
+	if err == nil {
+		return nil // the engine answers a SIGKILL when the process has ended
+	}
+	err = e.failed("kill container "+id, err)
+	if errors.Is(err, errdefs.ErrNotFound) || errors.Is(err, errdefs.ErrConflict) { // conflict: it does not run
+		return nil
+	}
+	return err
+}
+
+// Remove removes the sandbox, running or not, with its anonymous volumes, and returns
+// once it is gone and its name free. One that does not exist is no error.
+func (e *Engine) Remove(ctx context.Context, idOrName string) error {
+	c, id, err := e.own(ctx, idOrName)
+	if err != nil || id == "" {
+		return err
+	}
+	for {
+		_, err := c.api.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+		if err == nil {
+			return nil
+		}
+		err = e.failed("remove container "+id, err)
+		if errors.Is(err, errdefs.ErrNotFound) {
+			return nil
+		}
+		if !errors.Is(err, errdefs.ErrConflict) {
+			return err
+		}
+		// Somebody else removes it: see it gone, or take over should he fail.
+		select {
+		case <-ctx.Done():
+			return e.failed("remove container "+id, ctx.Err())
+		case <-time.After(removeAgain):
+		}
+	}
+}
+
+// own returns the id of one of this instance's sandboxes, "" for what is none.
+func (e *Engine) own(ctx context.Context, idOrName string) (*connection, string, error) {
+	c, err := e.connection(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	sandbox, err := e.inspect(ctx, c, idOrName)
+	if errors.Is(err, errdefs.ErrNotFound) || errors.Is(err, pod.ErrForeign) {
+		return c, "", nil
+	}
+	return c, sandbox.ID, err
+}

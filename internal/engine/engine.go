@@ -1,0 +1,103 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/moby/moby/api/types/system"
+	"github.com/moby/moby/client"
+
+	"github.com/mascri/mascri/internal/pod"
+)
+
+// Options are an Engine's surroundings.
+type Options struct {
+	Host     string // of the engine, such as unix:///var/run/docker.sock
+	Instance string // id of this daemon, recorded with every sandbox
+	Logger   *slog.Logger
+}
+
+// Engine is a Docker Engine. It is safe for concurrent use.
+type Engine struct {
+	host     string
+	instance string
+	log      *slog.Logger
+
+	// current is the connection in use, nil before the first one. Each negotiated its API
+	// version once; as an engine can be replaced by another version, Hints and Facts make
+	// a new one.
+	current  atomic.Pointer[connection]
+	oomFloor func() int
+	foreign  sync.Map // ids of foreign containers that were logged
+}
+
+// connection is a client whose API version is settled, and what its engine told then.
+type connection struct {
+	api   *client.Client
+	info  system.Info
+	facts pod.EngineFacts
+}
+
+// New returns an Engine. It does no I/O; ErrInvalidArgument tells of a host that
+// can't be parsed.
+func New(options Options) (*Engine, error) {
+	e := &Engine{host: options.Host, instance: options.Instance, log: options.Logger}
+	e.oomFloor = sync.OnceValue(e.readOOMFloor)
+	api, err := e.newClient()
+	if err != nil {
+		return nil, invalidHost(options.Host, err)
+	}
+	return e, api.Close()
+}
+
+// Ping returns ErrUnavailable when the engine does not answer.
+func (e *Engine) Ping(ctx context.Context) error {
+	c, err := e.connection(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := c.api.Ping(ctx, client.PingOptions{}); err != nil {
+		return e.failed("ping", err)
+	}
+	return nil
+}
+
+// connection returns the connection in use, or makes the first one.
+func (e *Engine) connection(ctx context.Context) (*connection, error) {
+	if c := e.current.Load(); c != nil {
+		return c, nil
+	}
+	return e.dial(ctx)
+}
+
+// dial makes a connection and puts it in use. Requests under way keep the one that
+// they began with.
+func (e *Engine) dial(ctx context.Context, options ...client.Opt) (*connection, error) {
+	api, err := e.newClient(options...)
+	if err != nil {
+		return nil, invalidHost(e.host, err)
+	}
+	// Without this, the client would answer a failed negotiation by speaking its newest
+	// version to an engine that may not know it.
+	if _, err := api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
+		return nil, e.failed("negotiate the API version", err)
+	}
+	result, err := api.Info(ctx, client.InfoOptions{})
+	if err != nil {
+		return nil, e.failed("read the engine's settings", err)
+	}
+	c := &connection{api: api, info: result.Info, facts: facts(result.Info, api.ClientVersion())}
+	c.facts.Problems = problems(c.info, c.facts, e.host)
+	if old := e.current.Swap(c); old != nil {
+		if err := old.api.Close(); err != nil {
+			e.log.Debug("closing an old connection to the engine failed", "error", err)
+		}
+	}
+	return c, nil
+}
+
+func (e *Engine) newClient(options ...client.Opt) (*client.Client, error) {
+	return client.New(append([]client.Opt{client.WithHost(e.host), client.WithUserAgent("mascri")}, options...)...)
+}

@@ -1,0 +1,209 @@
+package enginetest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/client"
+	"golang.org/x/sys/unix"
+)
+
+// Version names an engine that tests run against.
+type Version string
+
+// The oldest engine that is supported, which is the machine's own, and a recent one.
+const (
+	Engine20 Version = "20.10"
+	Engine28 Version = "28"
+)
+
+const (
+	// engine28Variable names the directory where Engine28 is unpacked (usr/bin, usr/sbin).
+	engine28Variable = "MASCRI_TEST_ENGINE28"
+	// cgroupVariable names the cgroup below which all containers of a test run are.
+	cgroupVariable = "MASCRI_TEST_CGROUP"
+
+	startLimit = 20 * time.Second
+	stopLimit  = 20 * time.Second
+)
+
+// Start runs an engine of its own for t, with its containerd, and returns its address
+// (unix://...). It ends with t, all its containers with it. flags are added to dockerd's.
+// The test must run InNamespaces; without root it is skipped.
+func Start(t testing.TB, version Version, flags ...string) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("an engine needs root")
+	}
+	if os.Getenv(stage) == "" {
+		t.Fatal("enginetest.Start needs a TestMain that calls enginetest.InNamespaces")
+	}
+	e := &engine{directory: mountTemp(t), path: binaries(t, version), flags: flags}
+	e.start(t)
+	t.Cleanup(func() { e.stop(t) })
+	return e.host()
+}
+
+// engine is one dockerd.
+type engine struct {
+	directory string // tmpfs of its own, which overlay2 works on whatever is below
+	path      string // PATH to find its binaries
+	flags     []string
+	process   *exec.Cmd
+	ended     chan error
+}
+
+func (e *engine) host() string { return "unix://" + e.file("docker.sock") }
+
+func (e *engine) file(name string) string { return filepath.Join(e.directory, name) }
+
+func (e *engine) start(t testing.TB) {
+	t.Helper()
+	log, err := os.Create(e.file("log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	dockerd, err := lookPath("dockerd", e.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.process = exec.Command(dockerd, append([]string{
+		"--host", e.host(),
+		"--data-root", e.file("data"),
+		"--exec-root", e.file("exec"),
+		"--pidfile", e.file("pid"),
+		"--config-file", e.file("daemon.json"),
+		"--storage-driver", "overlay2",
+		"--exec-opt", "native.cgroupdriver=cgroupfs",
+		"--cgroup-parent", "/" + os.Getenv(cgroupVariable),
+	}, e.flags...)...)
+	if err := os.WriteFile(e.file("daemon.json"), []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e.process.Env = append(os.Environ(), "PATH="+e.path)
+	e.process.Stdout, e.process.Stderr = log, log
+	if err := e.process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	e.ended = make(chan error, 1)
+	go func() { e.ended <- e.process.Wait() }()
+	e.await(t)
+}
+
+// await returns once the engine answers.
+func (e *engine) await(t testing.TB) {
+	t.Helper()
+	api, err := client.New(client.WithHost(e.host()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer api.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), startLimit)
+	defer cancel()
+	for {
+		if _, err = api.Ping(ctx, client.PingOptions{}); err == nil {
+			return
+		}
+		select {
+		case err := <-e.ended:
+			t.Fatalf("dockerd ended: %v\n%s", err, e.logTail())
+		case <-ctx.Done():
+			t.Fatalf("dockerd does not answer within %v: %v\n%s", startLimit, err, e.logTail())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// stop kills what runs and ends the engine; its containerd goes with it.
+func (e *engine) stop(t testing.TB) {
+	t.Helper()
+	if t.Failed() {
+		t.Logf("the engine's log ends with:\n%s", e.logTail())
+	}
+	if err := e.process.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Errorf("stop dockerd: %v", err)
+	}
+	select {
+	case <-e.ended:
+	case <-time.After(stopLimit):
+		t.Errorf("dockerd did not end within %v\n%s", stopLimit, e.logTail())
+		_ = e.process.Process.Kill()
+		<-e.ended
+	}
+}
+
+func (e *engine) logTail() []byte {
+	log, err := os.ReadFile(e.file("log"))
+	if err != nil {
+		return []byte(err.Error())
+	}
+	lines := bytes.Split(log, []byte("\n"))
+	return bytes.Join(lines[max(0, len(lines)-30):], []byte("\n"))
+}
+
+// mountTemp returns an empty tmpfs with a short name, as a Unix socket's path must be.
+func mountTemp(t testing.TB) string {
+	t.Helper()
+	directory, err := os.MkdirTemp("/run", "engine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", directory, "tmpfs", 0, "mode=0755"); err != nil {
+		t.Fatalf("mount %s: %v", directory, err)
+	}
+	t.Cleanup(func() {
+		// What the engine left mounted in there is gone when the namespace is.
+		if err := unix.Unmount(directory, unix.MNT_DETACH); err != nil {
+			t.Errorf("unmount %s: %v", directory, err)
+		}
+	})
+	return directory
+}
+
+// binaries returns the PATH of version.
+func binaries(t testing.TB, version Version) string {
+	t.Helper()
+	system := "/usr/sbin:/usr/bin:/sbin:/bin"
+	if version == Engine20 {
+		return system
+	}
+	directory := os.Getenv(engine28Variable)
+	if directory == "" {
+		_, source, _, _ := runtime.Caller(0)
+		directory = filepath.Join(filepath.Dir(source), "../../../bin/engine28")
+	}
+	if _, err := os.Stat(filepath.Join(directory, "usr/sbin/dockerd")); err != nil {
+		t.Fatalf("engine %s: %v: set %s or unpack one there", version, err, engine28Variable)
+	}
+	// The machine's runc is the newer one where both have it.
+	return fmt.Sprintf("%s:%s/usr/bin:%s/usr/sbin:%s", runcFirst(t), directory, directory, system)
+}
+
+// runcFirst returns a directory that holds nothing but the machine's runc.
+func runcFirst(t testing.TB) string {
+	t.Helper()
+	directory := t.TempDir()
+	if err := os.Symlink("/usr/sbin/runc", filepath.Join(directory, "runc")); err != nil {
+		t.Fatal(err)
+	}
+	return directory
+}
+
+func lookPath(name, path string) (string, error) {
+	for _, directory := range strings.Split(path, ":") {
+		if file := filepath.Join(directory, name); unix.Access(file, unix.X_OK) == nil {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("%s: not in %s", name, path)
+}

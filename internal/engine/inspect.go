@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	"github.com/mascri/mascri/internal/pod"
+)
+
+// Inspect returns a sandbox by its id or name: ErrNotFound where there is no such
+// container, pod.ErrForeign where it is no sandbox of this instance.
+func (e *Engine) Inspect(ctx context.Context, idOrName string) (pod.Sandbox, error) {
+	c, err := e.connection(ctx)
+	if err != nil {
+		return pod.Sandbox{}, err
+	}
+	sandbox, err := e.inspect(ctx, c, idOrName)
+	// The inode belongs to the sandbox only if its process was still that pid after the
+	// look into /proc: a pid can be another process's by then.
+	for err == nil && sandbox.Running {
+		inode := netnsInode(sandbox.PID)
+		before := sandbox
+		sandbox, err = e.inspect(ctx, c, before.ID)
+		if err == nil && sandbox.PID == before.PID && sandbox.StartedAt.Equal(before.StartedAt) {
+			sandbox.NetnsInode = inode
+			break
+		}
+	}
+	return sandbox, err
+}
+
+// Sandboxes returns the ids of all sandboxes of this instance, running or not. The
+// list is complete, or there is an error.
+func (e *Engine) Sandboxes(ctx context.Context) ([]string, error) {
+	c, err := e.connection(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := c.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", pod.LabelKey)})
+	if err != nil {
+		return nil, e.failed("list containers", err)
+	}
+	var ids []string
+	for _, summary := range list.Items {
+		if _, err := e.decode(summary.ID, summary.Labels); err != nil {
+			if _, logged := e.foreign.LoadOrStore(summary.ID, true); !logged {
+				e.log.Info("a container is left alone", "container", summary.ID, "error", err)
+			}
+			continue
+		}
+		ids = append(ids, summary.ID)
+	}
+	return ids, nil
+}
+
+// inspect is one request; it leaves NetnsInode out.
+func (e *Engine) inspect(ctx context.Context, c *connection, idOrName string) (pod.Sandbox, error) {
+	if strings.TrimSpace(idOrName) == "" {
+		return pod.Sandbox{}, errdefs.ErrNotFound.WithMessage("inspect container: no id or name given")
+	}
+	what := "inspect container " + idOrName
+	result, err := c.api.ContainerInspect(ctx, idOrName, client.ContainerInspectOptions{})
+	if err != nil {
+		return pod.Sandbox{}, e.failed(what, err)
+	}
+	in := result.Container
+	if in.Config == nil || in.State == nil {
+		return pod.Sandbox{}, fmt.Errorf("%s: %w", what, errdefs.ErrInternal.WithMessage("the engine's answer lacks Config or State"))
+	}
+	label, err := e.decode(in.ID, in.Config.Labels)
+	if err != nil {
+		return pod.Sandbox{}, err
+	}
+	times, err := parseTimes(in.Created, in.State.StartedAt, in.State.FinishedAt)
+	if err != nil {
+		return pod.Sandbox{}, fmt.Errorf("%s: %w", what, err)
+	}
+	return sandbox(in, label, times), nil
+}
+
+func sandbox(in container.InspectResponse, label pod.Decoded, times [3]time.Time) pod.Sandbox {
+	s := pod.Sandbox{
+		ID:             in.ID,
+		Name:           strings.TrimPrefix(in.Name, "/"),
+		Instance:       label.Instance,
+		Config:         label.Config,
+		RuntimeHandler: label.RuntimeHandler,
+		Image:          in.Image,
+		CreatedAt:      times[0],
+		StartedAt:      times[1],
+		FinishedAt:     times[2],
+		Running:        in.State.Running,
+		ExitCode:       in.State.ExitCode,
+		ResolvConfPath: in.ResolvConfPath,
+		HostsPath:      in.HostsPath,
+	}
+	if s.Running {
+		s.PID = in.State.Pid
+	}
+	return s
+}
+
+// decode returns the label of one of this instance's sandboxes, else pod.ErrForeign.
+func (e *Engine) decode(id string, labels map[string]string) (pod.Decoded, error) {
+	label, err := pod.DecodeLabels(labels)
+	if err == nil && label.Instance != e.instance {
+		err = fmt.Errorf("made by instance %q: %w", label.Instance, pod.ErrForeign)
+	}
+	if err != nil {
+		return pod.Decoded{}, fmt.Errorf("container %s: %w", id, err)
+	}
+	return label, nil
+}
+
+// parseTimes reads the engine's times; what has not happened is year 1, which is zero.
+func parseTimes(texts ...string) (times [3]time.Time, err error) {
+	for i, text := range texts {
+		if text == "" {
+			continue
+		}
+		at, parseErr := time.Parse(time.RFC3339Nano, text)
+		err = errors.Join(err, parseErr)
+		times[i] = at
+	}
+	return times, err
+}
+
+// netnsInode returns 0 for a process that is gone.
+func netnsInode(pid int) uint64 {
+	file, err := os.Stat("/proc/" + strconv.Itoa(pid) + "/ns/net")
+	if err != nil {
+		return 0
+	}
+	if stat, ok := file.Sys().(*syscall.Stat_t); ok {
+		return stat.Ino
+	}
+	return 0
+}

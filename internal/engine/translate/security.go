@@ -1,0 +1,146 @@
+package translate
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mascri/mascri/internal/pod"
+)
+
+const unconfined = "unconfined"
+
+// security confines the process that holds the namespaces.
+//
+// Privileged never becomes Docker's: holding namespaces needs no privilege, and which
+// containers may be privileged is read from the sandbox's label when they are made.
+// It only lifts the profiles here, as they may name what a privileged pod relies on.
+func security(spec pod.SandboxSpec, host Host, _ *container.Config, out *container.HostConfig) error {
+	security := spec.Config.GetLinux().GetSecurityContext()
+	out.ReadonlyRootfs = security.GetReadonlyRootfs()
+	seccomp, err := seccompOption(security, host)
+	if err != nil {
+		return err
+	}
+	apparmor, err := appArmorOption(security, host.Facts)
+	if err != nil {
+		return err
+	}
+	selinux, err := selinuxOptions(security.GetSelinuxOptions(), host.Facts)
+	if err != nil {
+		return err
+	}
+	for _, option := range append([]string{seccomp, apparmor}, selinux...) {
+		if option != "" {
+			out.SecurityOpt = append(out.SecurityOpt, option)
+		}
+	}
+	return nil
+}
+
+// seccompOption returns "" for the engine's default profile.
+func seccompOption(security *cri.LinuxSandboxSecurityContext, host Host) (string, error) {
+	profile, field, err := seccompProfile(security)
+	if err != nil {
+		return "", err
+	}
+	if security.GetPrivileged() || profile.GetProfileType() == cri.SecurityProfile_Unconfined {
+		return "seccomp=" + unconfined, nil
+	}
+	if !host.Facts.Seccomp {
+		return "", unmet("%s: the engine has no seccomp: use a kernel with CONFIG_SECCOMP_FILTER, or the profile Unconfined", field)
+	}
+	if profile.GetProfileType() == cri.SecurityProfile_RuntimeDefault {
+		return "", nil
+	}
+	file := profile.GetLocalhostRef()
+	if !filepath.IsAbs(file) {
+		return "", invalid("%s: the path of the profile, %q, is not absolute", field, file)
+	}
+	text, err := host.ReadFile(file)
+	if err != nil {
+		return "", invalid("%s: %v", field, err)
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, text); err != nil {
+		return "", invalid("%s: %s: %v", field, file, err)
+	}
+	if !bytes.HasPrefix(compact.Bytes(), []byte("{")) {
+		return "", invalid("%s: %s: a profile is a JSON object", field, file)
+	}
+	return "seccomp=" + compact.String(), nil
+}
+
+// seccompProfile reads the field in use: seccomp, or else the deprecated
+// seccomp_profile_path. Neither means unconfined.
+func seccompProfile(security *cri.LinuxSandboxSecurityContext) (profile *cri.SecurityProfile, field string, err error) {
+	field = securityContext + "seccomp"
+	if profile := security.GetSeccomp(); profile != nil {
+		return profile, field, checkProfile(profile, field)
+	}
+	field = securityContext + "seccomp_profile_path"
+	name := security.GetSeccompProfilePath() //nolint:staticcheck // deprecated, but clients still send it
+	switch file, local := strings.CutPrefix(name, "localhost/"); {
+	case local:
+		return &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: file}, field, nil
+	case name == "" || name == unconfined:
+		return &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Unconfined}, field, nil
+	case name == "runtime/default" || name == "docker/default":
+		return &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault}, field, nil
+	}
+	return nil, field, invalid("%s: %q is none of runtime/default, unconfined, localhost/<absolute path>", field, name)
+}
+
+// appArmorOption returns "" for the engine's default profile, which is none where
+// the node has no AppArmor.
+func appArmorOption(security *cri.LinuxSandboxSecurityContext, facts pod.EngineFacts) (string, error) {
+	const field = securityContext + "apparmor"
+	profile := security.GetApparmor()
+	if err := checkProfile(profile, field); err != nil {
+		return "", err
+	}
+	switch {
+	case security.GetPrivileged() || profile.GetProfileType() == cri.SecurityProfile_Unconfined:
+		return "apparmor=" + unconfined, nil
+	case profile.GetProfileType() == cri.SecurityProfile_RuntimeDefault:
+		return "", nil
+	case !facts.AppArmor:
+		return "", unmet("%s: the engine has no AppArmor, so profile %q can't be applied: enable AppArmor on the node, or use RuntimeDefault", field, profile.GetLocalhostRef())
+	}
+	return "apparmor=" + strings.TrimPrefix(profile.GetLocalhostRef(), "localhost/"), nil
+}
+
+// checkProfile holds a profile to the CRI: localhost_ref belongs to Localhost alone.
+func checkProfile(profile *cri.SecurityProfile, field string) error {
+	if _, known := cri.SecurityProfile_ProfileType_name[int32(profile.GetProfileType())]; !known {
+		return invalid("%s.profile_type: unknown value %d", field, profile.GetProfileType())
+	}
+	local := profile.GetProfileType() == cri.SecurityProfile_Localhost
+	switch {
+	case local && profile.GetLocalhostRef() == "":
+		return invalid("%s.localhost_ref: missing with profile_type Localhost", field)
+	case !local && profile.GetLocalhostRef() != "":
+		return invalid("%s.localhost_ref: %q given with profile_type %s", field, profile.GetLocalhostRef(), profile.GetProfileType())
+	}
+	return nil
+}
+
+// selinuxOptions returns Docker's label options for the parts that are set.
+func selinuxOptions(options *cri.SELinuxOption, facts pod.EngineFacts) ([]string, error) {
+	var labels []string
+	for _, part := range []struct{ name, value string }{
+		{"user", options.GetUser()}, {"role", options.GetRole()}, {"type", options.GetType()}, {"level", options.GetLevel()},
+	} {
+		if part.value != "" {
+			labels = append(labels, "label="+part.name+":"+part.value)
+		}
+	}
+	if len(labels) > 0 && !facts.SELinux {
+		return nil, unmet(securityContext + "selinux_options: the engine does not use SELinux: start dockerd with --selinux-enabled on a node that enforces it, or leave the options out")
+	}
+	return labels, nil
+}
