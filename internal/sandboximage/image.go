@@ -20,30 +20,41 @@ import (
 // that was asked to pull it would fail instead of fetching something foreign.
 const repository = "localhost/mascri/sandbox"
 
-// Image is a sandbox image. It is immutable.
-type Image struct {
-	// Ref is what the image is called in the engine. Its tag is derived from the
-	// content: a build with other content brings its own image.
-	Ref string
-	// ID is "sha256:" and the digest of the image's config. Engines with the
-	// classic image store use it as the image's id; those with the containerd
-	// image store have the digest of a manifest of their own making.
-	ID string
-
-	archive []byte
+// Ref is what the image is called in the engine. Its tag is derived from the
+// content: a build with other content brings its own image. Where this binary was
+// built without the image, no image has that name.
+func Ref() string {
+	i, err := embedded()
+	if err != nil {
+		return repository + ":not-built"
+	}
+	return i.ref
 }
 
-// Archive returns the image in the form that "docker load" takes, uncompressed.
-func (i Image) Archive() io.Reader { return bytes.NewReader(i.archive) }
+// Archive returns the image in the form that "docker load" takes, uncompressed:
+// same files, same bytes. It is built at each call, as it is wanted once in an
+// engine's life. The error is ErrUnavailable where this binary was built without
+// the image.
+func Archive() (io.ReadCloser, error) {
+	i, err := embedded()
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(bytes.NewReader(i.archive)), nil
+}
 
-// Embedded builds the image from the embedded files: same files, same bytes. The
-// error is ErrUnavailable where this binary was built without them.
-func Embedded() (Image, error) {
+func embedded() (image, error) {
 	rootfs, err := fs.Sub(files, path.Join("rootfs", runtime.GOARCH))
 	if err != nil {
-		return Image{}, fmt.Errorf("sandbox image: %w", err)
+		return image{}, fmt.Errorf("sandbox image: %w", err)
 	}
 	return build(rootfs, runtime.GOARCH)
+}
+
+// image is an image in the form of docker save.
+type image struct {
+	ref     string
+	archive []byte
 }
 
 // file is a regular file in a tar, or a directory where its name ends in "/".
@@ -53,11 +64,11 @@ type file struct {
 }
 
 // build makes the image for architecture arch from the files "pause" and "ip".
-func build(rootfs fs.FS, arch string) (Image, error) {
+func build(rootfs fs.FS, arch string) (image, error) {
 	pause, errPause := fs.ReadFile(rootfs, "pause")
 	ip, errIP := fs.ReadFile(rootfs, "ip")
 	if err := errors.Join(errPause, errIP); err != nil {
-		return Image{}, fmt.Errorf("mascri was built without the sandbox image; build it with make, or set sandbox_image: %w: %w", err, errdefs.ErrUnavailable)
+		return image{}, fmt.Errorf("mascri was built without the sandbox image; build it with make, or set sandbox_image: %w: %w", err, errdefs.ErrUnavailable)
 	}
 	// The engine mounts over dev, proc and sys and writes hosts, hostname and
 	// resolv.conf to etc, also where the root filesystem is read-only.
@@ -66,33 +77,33 @@ func build(rootfs fs.FS, arch string) (Image, error) {
 		{name: "pause", data: pause}, {name: "proc/"}, {name: "sys/"},
 	})
 	if err != nil {
-		return Image{}, fmt.Errorf("sandbox image: layer: %w", err)
+		return image{}, fmt.Errorf("sandbox image: layer: %w", err)
 	}
 	config, err := json.Marshal(newImageConfig(arch, digest(layer)))
 	if err != nil {
-		return Image{}, fmt.Errorf("sandbox image: config: %w", err)
+		return image{}, fmt.Errorf("sandbox image: config: %w", err)
 	}
 	return pack(layer, config)
 }
 
 // pack puts layer and config into an archive.
-func pack(layer, config []byte) (Image, error) {
-	id := digest(config)
-	image := Image{Ref: repository + ":" + id[:12], ID: "sha256:" + id}
+func pack(layer, config []byte) (image, error) {
+	id := digest(config) // also the image's id in the classic image store
+	i := image{ref: repository + ":" + id[:12]}
 	type entry struct {
 		Config   string
 		RepoTags []string
 		Layers   []string
 	}
-	manifest, err := json.Marshal([]entry{{Config: id + ".json", RepoTags: []string{image.Ref}, Layers: []string{"layer.tar"}}})
+	manifest, err := json.Marshal([]entry{{Config: id + ".json", RepoTags: []string{i.ref}, Layers: []string{"layer.tar"}}})
 	if err != nil {
-		return Image{}, fmt.Errorf("sandbox image: manifest: %w", err)
+		return image{}, fmt.Errorf("sandbox image: manifest: %w", err)
 	}
-	image.archive, err = archive([]file{{"manifest.json", manifest}, {id + ".json", config}, {"layer.tar", layer}})
+	i.archive, err = archive([]file{{"manifest.json", manifest}, {id + ".json", config}, {"layer.tar", layer}})
 	if err != nil {
-		return Image{}, fmt.Errorf("sandbox image: archive: %w", err)
+		return image{}, fmt.Errorf("sandbox image: archive: %w", err)
 	}
-	return image, nil
+	return i, nil
 }
 
 // archive returns files as a tar. Owner is root and the time is the epoch: the

@@ -38,11 +38,11 @@ func entries(t *testing.T, r io.Reader) (content map[string]string, headers map[
 }
 
 func TestArchive(t *testing.T) {
-	image, err := build(rootfs(), "arm64")
+	built, err := build(rootfs(), "arm64")
 	if err != nil {
 		t.Fatal(err)
 	}
-	outer, _ := entries(t, image.Archive())
+	outer, _ := entries(t, bytes.NewReader(built.archive))
 	var manifest []struct {
 		Config   string
 		RepoTags []string
@@ -51,13 +51,13 @@ func TestArchive(t *testing.T) {
 	if err := json.Unmarshal([]byte(outer["manifest.json"]), &manifest); err != nil {
 		t.Fatal(err)
 	}
-	if len(manifest) != 1 || len(manifest[0].Layers) != 1 || len(manifest[0].RepoTags) != 1 || manifest[0].RepoTags[0] != image.Ref {
-		t.Fatalf("manifest %+v, want one image of one layer called %s", manifest, image.Ref)
+	if len(manifest) != 1 || len(manifest[0].Layers) != 1 || len(manifest[0].RepoTags) != 1 || manifest[0].RepoTags[0] != built.ref {
+		t.Fatalf("manifest %+v, want one image of one layer called %s", manifest, built.ref)
 	}
 
 	config := []byte(outer[manifest[0].Config])
-	if want := "sha256:" + digest(config); image.ID != want {
-		t.Errorf("ID %s, want the config's digest %s", image.ID, want)
+	if want := digest(config) + ".json"; manifest[0].Config != want {
+		t.Errorf("config %s, want it named by its digest, %s", manifest[0].Config, want)
 	}
 	layer := []byte(outer[manifest[0].Layers[0]])
 	var got imageConfig
@@ -89,8 +89,8 @@ func TestRefFollowsContent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if first.Ref != again.Ref || first.ID != again.ID || !bytes.Equal(first.archive, again.archive) {
-		t.Errorf("two images of the same files differ: %s and %s", first.Ref, again.Ref)
+	if first.ref != again.ref || !bytes.Equal(first.archive, again.archive) {
+		t.Errorf("two images of the same files differ: %s and %s", first.ref, again.ref)
 	}
 	changed := rootfs()
 	changed["ip"].Data = []byte("another ip")
@@ -98,8 +98,8 @@ func TestRefFollowsContent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if first.Ref == other.Ref || first.ID == other.ID {
-		t.Errorf("other files, same image: %s, %s", other.Ref, other.ID)
+	if first.ref == other.ref {
+		t.Errorf("other files, same image: %s", other.ref)
 	}
 }
 
