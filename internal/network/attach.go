@@ -1,0 +1,187 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/mascri/mascri/internal/pod"
+)
+
+const (
+	// addTimeout bounds ADD. A request's own deadline leaves addReserve, or half of
+	// what is left if that is less, for cleaning up and for the answer.
+	addTimeout = 90 * time.Second
+	addReserve = 10 * time.Second
+)
+
+// Attach gives a sandbox its place on the chosen network, and returns it. After an
+// error nothing is left of it, unless cleaning up failed, too: then the error says
+// so, and the attachment stays in phase Detaching until Detach succeeds.
+//
+// Errors are ErrAlreadyExists for a sandbox that has an attachment in any phase,
+// ErrInvalidArgument for a request that can't be meant, ErrFailedPrecondition
+// where the node's configuration must be mended first, ErrUnavailable where a
+// plugin asks to try again later, and those of ctx.
+func (n *Network) Attach(ctx context.Context, req pod.AttachRequest) (pod.Attachment, error) {
+	rec, err := n.attach(ctx, req)
+	if err != nil {
+		return pod.Attachment{}, fmt.Errorf("attach sandbox %q: %w", req.SandboxID, err)
+	}
+	return rec.Attachment, nil
+}
+
+func (n *Network) attach(ctx context.Context, req pod.AttachRequest) (record, error) {
+	unlock, err := n.locks.lock(ctx, req.SandboxID)
+	if err != nil {
+		return record{}, err
+	}
+	defer unlock()
+	if old, ok := n.record(req.SandboxID); ok {
+		return record{}, fmt.Errorf("%s: it is %s: %w", old.origin(), old.Phase, errdefs.ErrAlreadyExists)
+	}
+	rec, err := n.plan(ctx, req)
+	if err != nil {
+		return record{}, err
+	}
+	if rec.ConfigFile == "" {
+		if err := n.ensureMasquerade(ctx); err != nil {
+			return record{}, fmt.Errorf("%s: %w", rec.origin(), err)
+		}
+	}
+	if err := n.enter(ctx, req, &rec); err != nil {
+		return record{}, err
+	}
+	if err := n.add(ctx, &rec); err != nil {
+		err = fmt.Errorf("%s: %w", rec.origin(), err)
+		if undone := n.undo(context.WithoutCancel(ctx), rec); undone != nil {
+			err = fmt.Errorf("%w; cleaning up failed, too: %w", err, undone)
+		}
+		return record{}, err
+	}
+	return rec, nil
+}
+
+// plan makes the record of an attachment to be. It creates nothing.
+func (n *Network) plan(ctx context.Context, req pod.AttachRequest) (record, error) {
+	snap := n.current(ctx)
+	if snap.chosen == nil {
+		return record{}, fmt.Errorf("%w: %w", snap.none, errdefs.ErrFailedPrecondition)
+	}
+	net := snap.chosen
+	if err := missing(findPlugins(net, n.cfg.BinDirs)); err != nil {
+		return record{}, fmt.Errorf("%s: %w", origin(net.list.Name, net.file), err)
+	}
+	caps, err := capabilities(net, req, n.podCIDRs())
+	if err != nil {
+		return record{}, err
+	}
+	return record{
+		Version: recordVersion,
+		Attachment: pod.Attachment{
+			SandboxID:  req.SandboxID,
+			Pod:        req.Namespace + "/" + req.Name,
+			Phase:      pod.Attaching,
+			Network:    net.list.Name,
+			ConfigFile: net.file,
+			NetnsPath:  n.pinPath(req.SandboxID),
+			CreatedAt:  time.Now().UTC(),
+		},
+		Config: net.list.Bytes,
+		IfName: ifName,
+		Args: [][2]string{ // in the order that other runtimes give
+			{"IgnoreUnknown", "1"},
+			{"K8S_POD_NAMESPACE", req.Namespace},
+			{"K8S_POD_NAME", req.Name},
+			{"K8S_POD_INFRA_CONTAINER_ID", req.SandboxID},
+			{"K8S_POD_UID", req.UID},
+		},
+		Capabilities: caps,
+		BootID:       n.bootID,
+	}, nil
+}
+
+// enter writes the record, pins the sandbox's network namespace and prepares it.
+// After an error nothing is left.
+func (n *Network) enter(ctx context.Context, req pod.AttachRequest, rec *record) error {
+	ns, err := openNetns(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	rec.NetnsInode = ns.inode
+	if err := n.save(*rec); err != nil {
+		return errors.Join(err, n.forget(rec.SandboxID))
+	}
+	n.step("record")
+	err = pin(ns, rec.NetnsPath)
+	if err == nil {
+		n.step("pin")
+		err = prepare(ns)
+	}
+	if err != nil {
+		return errors.Join(err, n.leave(*rec))
+	}
+	return nil
+}
+
+// add runs the plugins and completes the record.
+func (n *Network) add(ctx context.Context, rec *record) error {
+	ctx, cancel := context.WithTimeout(ctx, addBudget(ctx))
+	defer cancel()
+	data, err := n.runAdd(ctx, *rec)
+	if err != nil {
+		return err
+	}
+	n.step("add-done")
+	addresses, err := podAddresses(data, rec.NetnsPath)
+	if err != nil {
+		return err
+	}
+	rec.Result = data
+	for _, address := range addresses {
+		rec.IPs = append(rec.IPs, address.Addr())
+		rec.Subnets = append(rec.Subnets, address.Masked())
+	}
+	n.show(*rec) // so that its subnets count
+	n.forward(ctx)
+	complete := *rec
+	complete.Phase = pod.Attached
+	if err := n.save(complete); err != nil {
+		return err
+	}
+	*rec = complete
+	n.step("complete")
+	return nil
+}
+
+func (n *Network) runAdd(ctx context.Context, rec record) ([]byte, error) {
+	release, err := n.adds.take(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("wait for other attachments: %w", err)
+	}
+	defer release()
+	list, err := rec.list()
+	if err != nil {
+		return nil, err
+	}
+	cni := n.cni(func() { n.step("add-start") })
+	res, err := cni.AddNetworkList(ctx, list, rec.runtimeConf(rec.NetnsPath))
+	if err != nil {
+		return nil, plain(err)
+	}
+	return encodeResult(res)
+}
+
+// addBudget is how long ADD may take under ctx.
+func addBudget(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return addTimeout
+	}
+	left := time.Until(deadline)
+	return min(left-min(addReserve, left/2), addTimeout)
+}

@@ -1,0 +1,87 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// prepare makes a sandbox's network namespace fit for plugins: IPv6 enabled,
+// which Docker up to 20.10 turns off where it attaches no network itself, and
+// the loopback interface up, which Docker sees to, but need not.
+func prepare(ns netns) error {
+	return inNetns(ns, func() error {
+		for _, name := range []string{"all", "default", "lo"} {
+			if err := enableIPv6(name); err != nil {
+				return err
+			}
+		}
+		return raiseLoopback()
+	})
+}
+
+func enableIPv6(name string) error {
+	path := "/proc/sys/net/ipv6/conf/" + name + "/disable_ipv6"
+	value, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // the kernel has no IPv6
+	}
+	if err != nil {
+		return fmt.Errorf("enable IPv6: %w", err)
+	}
+	if strings.TrimSpace(string(value)) == "0" {
+		return nil
+	}
+	if err := os.WriteFile(path, []byte("0"), 0); err != nil {
+		return fmt.Errorf("enable IPv6: %w", err)
+	}
+	return nil
+}
+
+func raiseLoopback() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("find lo: %w", err)
+	}
+	if lo.Attrs().Flags&net.FlagUp != 0 {
+		return nil
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("set lo up: %w", err)
+	}
+	return nil
+}
+
+// inNetns runs do in ns, on a thread of its own. do may start no goroutines.
+func inNetns(ns netns, do func() error) error {
+	done := make(chan error)
+	go func() {
+		// The thread that can't get back is never unlocked, so that it ends with
+		// this goroutine and nothing else runs on it.
+		runtime.LockOSThread()
+		home, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			runtime.UnlockOSThread()
+			done <- fmt.Errorf("open own network namespace: %w", err)
+			return
+		}
+		defer home.Close()
+		if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			runtime.UnlockOSThread()
+			done <- fmt.Errorf("enter network namespace: %w", err)
+			return
+		}
+		err = do()
+		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		done <- err
+	}()
+	return <-done
+}

@@ -1,0 +1,144 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+
+	"github.com/mascri/mascri/internal/pod"
+)
+
+// Config says where things are. All paths are absolute.
+type Config struct {
+	ConfigDir string         // CNI configurations, such as /etc/cni/net.d; may be absent
+	BinDirs   []string       // CNI plugins, in the order of search
+	StateDir  string         // records, libcni's cache and runtime.json, such as /var/lib/mascri
+	NetnsDir  string         // pins, such as /run/netns; must not outlive a reboot
+	Default   DefaultNetwork // nil: there is none
+	Forward   Forwarder
+	Logger    *slog.Logger
+
+	// Step is called with the name of each step that has been done, for tests that
+	// end the process there. nil outside of tests.
+	Step func(name string)
+}
+
+// DefaultNetwork is the network that MasCRI brings for a node without any
+// configuration of its own.
+type DefaultNetwork interface {
+	// Conflist is the network's CNI configuration list. A free subnet is chosen at
+	// the first call, and stays.
+	Conflist(ctx context.Context) ([]byte, error)
+	// Ensure puts the masquerade rules in place. It is idempotent and cheap.
+	Ensure(ctx context.Context) error
+	// Subnets are those of the network; none before the first Conflist.
+	Subnets() []netip.Prefix
+}
+
+// Forwarder lets traffic of attached subnets pass where the node would drop it.
+type Forwarder interface {
+	// Ensure puts accept rules for exactly subnets in place, where they are needed.
+	// It is idempotent.
+	Ensure(ctx context.Context, subnets []netip.Prefix) pod.Forwarding
+}
+
+// Network attaches sandboxes. See the package's documentation for concurrency.
+type Network struct {
+	cfg    Config
+	bootID string
+	locks  keyLock // by sandbox id
+	// Chains of ADD and of DEL have slots of their own: DELs that hang must not
+	// keep pods from starting.
+	adds, dels slots
+
+	looks      atomic.Uint64
+	snap       atomic.Pointer[snapshot]
+	forwarding atomic.Pointer[pod.Forwarding]
+	verdict    atomic.Pointer[verdict]
+	masquerade atomic.Pointer[error] // of the default network; nil pointer: not tried
+
+	cidrFile sync.Mutex // orders the writes of runtime.json
+
+	mu      sync.Mutex // guards all following fields
+	records map[string]record
+	cidrs   []netip.Prefix
+}
+
+// New reads the records, the pod CIDRs and the configuration, and makes the state
+// directories where they are missing. It starts nothing.
+func New(cfg Config) (*Network, error) {
+	bootID, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("read boot id: %w", err)
+	}
+	width := 2 * runtime.NumCPU()
+	n := &Network{
+		cfg:     cfg,
+		bootID:  strings.TrimSpace(string(bootID)),
+		adds:    make(slots, width),
+		dels:    make(slots, width),
+		records: map[string]record{},
+	}
+	if err := n.loadRecords(); err != nil {
+		return nil, err
+	}
+	if n.cidrs, err = loadPodCIDRs(cfg.StateDir); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	n.look(ctx)
+	return n, nil
+}
+
+// Attachment returns a sandbox's attachment in any phase. Memory only.
+func (n *Network) Attachment(sandboxID string) (pod.Attachment, bool) {
+	rec, ok := n.record(sandboxID)
+	return rec.Attachment, ok
+}
+
+// Attachments returns all attachments in any phase, in the order of their
+// sandboxes' ids. Memory only.
+func (n *Network) Attachments() []pod.Attachment {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all := make([]pod.Attachment, 0, len(n.records))
+	for _, rec := range n.records {
+		all = append(all, rec.Attachment)
+	}
+	slices.SortFunc(all, func(a, b pod.Attachment) int { return strings.Compare(a.SandboxID, b.SandboxID) })
+	return all
+}
+
+// cni returns libcni with a cache directory of its own, as its GC verb would take
+// what others have in a shared one for leaked. started may be nil.
+func (n *Network) cni(started func()) *libcni.CNIConfig {
+	return libcni.NewCNIConfigWithCacheDir(n.cfg.BinDirs, filepath.Join(n.cfg.StateDir, "cni"), &pluginExec{started: started})
+}
+
+// plain drops what libcni wraps around a plugin's error: the same once more.
+func plain(err error) error {
+	var failed *pluginError
+	if errors.As(err, &failed) {
+		return failed
+	}
+	return err
+}
+
+func (n *Network) step(name string) {
+	if n.cfg.Step != nil {
+		n.cfg.Step(name)
+	}
+}

@@ -1,0 +1,190 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/fsnotify/fsnotify"
+)
+
+const (
+	// rescanEvery is how often the configuration directory is read and the rules
+	// are asserted without a reason.
+	rescanEvery = 10 * time.Second
+	// settleFor is how long the directory must be quiet before it is read.
+	settleFor = 200 * time.Millisecond
+	// assertTimeout bounds one assertion of the rules.
+	assertTimeout = 30 * time.Second
+	// statusTimeout bounds the STATUS verb.
+	statusTimeout = 5 * time.Second
+)
+
+// Run follows the configuration directory and keeps the rules in place until ctx
+// ends; it then returns nil.
+func (n *Network) Run(ctx context.Context) error {
+	var loops sync.WaitGroup
+	loops.Go(func() { n.followConfig(ctx) })
+	loops.Go(func() { n.keepRules(ctx) })
+	loops.Wait()
+	return nil
+}
+
+func (n *Network) keepRules(ctx context.Context) {
+	tick := time.NewTicker(rescanEvery)
+	defer tick.Stop()
+	for {
+		n.Reassert(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// followConfig reads the configuration directory after each change, and every now
+// and then: the directory may be absent, and inotify may be used up.
+func (n *Network) followConfig(ctx context.Context) {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		n.cfg.Logger.Warn("network configurations are polled, as they can't be watched", "file", n.cfg.ConfigDir, "error", err)
+		watcher = &fsnotify.Watcher{} // whose channels never deliver
+	} else {
+		defer watcher.Close()
+	}
+	tick := time.NewTicker(rescanEvery)
+	defer tick.Stop()
+	var quiet <-chan time.Time
+	for {
+		if quiet == nil {
+			n.watchDirs(watcher)
+			n.look(ctx)
+			n.askPlugins(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-watcher.Events:
+			quiet = time.After(settleFor)
+		case <-watcher.Errors:
+			quiet = time.After(settleFor)
+		case <-quiet:
+			quiet = nil
+		case <-tick.C:
+			quiet = nil // it may never be quiet
+		}
+	}
+}
+
+// watchDirs watches the configuration directory and its sub-directories, which may
+// hold plugins of a list. It is done again and again, as they come and go.
+func (n *Network) watchDirs(watcher *fsnotify.Watcher) {
+	if watcher.Events == nil {
+		return
+	}
+	for _, path := range append([]string{n.cfg.ConfigDir}, children(n.cfg.ConfigDir)...) {
+		if stat, err := os.Stat(path); err == nil && stat.IsDir() {
+			// An error is that of a directory that went, or that inotify is used up:
+			// the tick does it then.
+			_ = watcher.Add(path)
+		}
+	}
+}
+
+// Reassert puts the rules in place again, as after an engine restart, which
+// flushes what other programs had in its chains. It may take some seconds.
+func (n *Network) Reassert(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, assertTimeout)
+	defer cancel()
+	if n.usesDefault() {
+		if err := n.ensureMasquerade(ctx); err != nil {
+			n.cfg.Logger.Warn("masquerade rules of the default network failed", "error", err)
+		}
+	}
+	n.forward(ctx)
+}
+
+// usesDefault tells whether a sandbox is, or would be next, on the default network.
+func (n *Network) usesDefault() bool {
+	if n.cfg.Default == nil {
+		return false
+	}
+	if chosen := n.snap.Load().chosen; chosen != nil && chosen.file == "" {
+		return true
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, rec := range n.records {
+		if rec.ConfigFile == "" {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *Network) ensureMasquerade(ctx context.Context) error {
+	err := n.cfg.Default.Ensure(ctx)
+	n.masquerade.Store(&err)
+	return err
+}
+
+// forward lets the traffic of all attached subnets pass. Where it can't, Status
+// says what to do: pods of one node reach each other all the same.
+func (n *Network) forward(ctx context.Context) {
+	for {
+		subnets := n.attachedSubnets()
+		state := n.cfg.Forward.Ensure(ctx, subnets)
+		if before := n.forwarding.Swap(&state); before == nil || *before != state {
+			n.cfg.Logger.Info("forwarding of pod traffic", "ok", state.OK, "state", state.Message)
+		}
+		// A sandbox attached meanwhile may have asserted first: then it was undone.
+		if ctx.Err() != nil || slices.Equal(subnets, n.attachedSubnets()) {
+			return
+		}
+	}
+}
+
+// attachedSubnets are those of all attachments that have a result, sorted.
+func (n *Network) attachedSubnets() []netip.Prefix {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var subnets []netip.Prefix
+	for _, rec := range n.records {
+		subnets = append(subnets, rec.Subnets...)
+	}
+	slices.SortFunc(subnets, netip.Prefix.Compare)
+	return slices.Compact(subnets)
+}
+
+// verdict is what the plugins of a network answered to the STATUS verb.
+type verdict struct {
+	net *network
+	err error
+}
+
+// askPlugins runs the STATUS verb, which configurations of version 1.1.0 have.
+// Only two answers say anything: that ADD would fail, or connectivity is limited.
+func (n *Network) askPlugins(ctx context.Context) {
+	snap := n.snap.Load()
+	if snap.chosen == nil || missing(snap.found) != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	err := plain(n.cni(nil).GetStatusNetworkList(ctx, snap.chosen.list))
+	var cni *types.Error
+	if errors.As(err, &cni) && (cni.Code == types.ErrPluginNotAvailable || cni.Code == types.ErrLimitedConnectivity) {
+		n.verdict.Store(&verdict{snap.chosen, err})
+		return
+	}
+	if err != nil {
+		n.cfg.Logger.Debug("plugin can't tell its status", "file", snap.chosen.file, "error", err)
+	}
+	n.verdict.Store(&verdict{snap.chosen, nil})
+}
