@@ -1,0 +1,40 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// publicBits are those of a socket's mode that let others than root and its group in.
+const publicBits = 0o007
+
+func checkDaemon(s seen) []Result {
+	const check = "daemon"
+	d := s.daemon
+	switch {
+	case errors.Is(d.statErr, fs.ErrNotExist):
+		return []Result{{check, Warn, "does not run: there is no socket " + d.socket, "start it: mascri serve"}}
+	case d.statErr != nil:
+		return []Result{{check, Fail, d.statErr.Error(), "set socket to a path that can be used"}}
+	case d.mode.Type() != fs.ModeSocket:
+		return []Result{{check, Fail, d.socket + " is no socket", "remove it, or set socket to another path"}}
+	case d.err != nil:
+		return []Result{{check, Fail, fmt.Sprintf("no answer at %s within %v: %v", d.socket, daemonLimit, d.err), "start it anew: mascri serve"}}
+	case d.name != runtimeName:
+		return []Result{{check, Fail, fmt.Sprintf("%s is the socket of another runtime, %s %s", d.socket, d.name, d.version), "set socket to another path"}}
+	}
+	results := []Result{{check, OK, fmt.Sprintf("version %s answers at %s", d.version, d.socket), ""}}
+	if d.mode.Perm()&publicBits != 0 {
+		results = append(results, Result{check, Fail, fmt.Sprintf("%s has mode %#o: whoever can write to it owns this machine", d.socket, d.mode.Perm()),
+			"chmod 0660 " + d.socket})
+	}
+	for _, c := range d.conditions {
+		if c.GetStatus() {
+			results = append(results, Result{check, OK, c.GetType(), ""})
+			continue
+		}
+		results = append(results, Result{check, Fail, fmt.Sprintf("not %s: %s: %s", c.GetType(), c.GetReason(), c.GetMessage()), "see the message, and the lines above"})
+	}
+	return results
+}

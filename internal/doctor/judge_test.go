@@ -1,0 +1,313 @@
+package doctor
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mascri/mascri/internal/network/firewall"
+	"github.com/mascri/mascri/internal/pod"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
+// healthy is a node where all is well and the daemon runs.
+func healthy() seen {
+	network := pod.NetworkStatus{
+		Ready:      true,
+		Network:    "pods",
+		ConfigFile: "/etc/cni/net.d/10-bridge.conf",
+		Plugins: []pod.Plugin{
+			{Type: "bridge", Path: "/opt/cni/bin/bridge"},
+			{Type: "host-local", IPAM: true, Path: "/opt/cni/bin/host-local"},
+		},
+		Subnets:    []string{"10.88.0.0/16"},
+		ConfigDir:  "/etc/cni/net.d",
+		BinDirs:    []string{"/opt/cni/bin", "/usr/lib/cni"},
+		Forwarding: pod.Forwarding{OK: true, Message: "DOCKER-USER (iptables-nft)"},
+	}
+	return seen{
+		engineHost: "unix:///var/run/docker.sock",
+		engine: pod.EngineFacts{
+			Version: "28.5.2", APIVersion: "1.51", CgroupDriver: "systemd", CgroupVersion: "2",
+		},
+		systemd:        true,
+		image:          Image{Ref: "localhost/mascri/sandbox:0123456789ab", Embedded: true},
+		netnsDir:       "/run/netns",
+		network:        network,
+		defaultNetwork: true,
+		firewall: firewall.Report{
+			Chains: []firewall.ForwardChain{
+				{Flavour: "iptables-nft", Drops: true, DockerUser: true},
+				{Flavour: "ip6tables-nft", DockerUser: true},
+			},
+			IPv4: true,
+		},
+		ipv6:     true,
+		commands: commands{iptables: "iptables v1.8.9 (nf_tables)"},
+		daemon: daemon{
+			socket: "/run/mascri/mascri.sock", mode: fs.ModeSocket | 0o660, name: "mascri", version: "1.2.3",
+			conditions: []*cri.RuntimeCondition{{Type: "RuntimeReady", Status: true}, {Type: "NetworkReady", Status: true}},
+			network:    &network,
+		},
+	}
+}
+
+// withoutDaemon is the same node before the daemon's first start.
+func withoutDaemon(s *seen) {
+	s.daemon = daemon{socket: s.daemon.socket, statErr: fs.ErrNotExist}
+	s.network.Forwarding = pod.Forwarding{}
+}
+
+func TestHealthyNode(t *testing.T) {
+	report := judge(healthy())
+	if report.Level != OK {
+		t.Errorf("level %s", report.Level)
+	}
+	var b bytes.Buffer
+	if err := report.WriteText(&b, false); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "healthy.txt", b.Bytes())
+}
+
+func TestSickNode(t *testing.T) {
+	s := healthy()
+	withoutDaemon(&s)
+	s.engine.Problems = []pod.Problem{{Reason: "EngineUsernsRemap", Message: "Docker Engine runs with userns-remap: its containers can't own the network namespaces that CNI sets up", Fix: `remove "userns-remap" from /etc/docker/daemon.json`}}
+	s.network.Ready = false
+	s.network.Plugins[0] = pod.Plugin{Type: "bridge", Err: `plugin "bridge" not found in /opt/cni/bin, /usr/lib/cni`}
+	report := judge(s)
+	if report.Level != Fail {
+		t.Errorf("level %s", report.Level)
+	}
+	var plain, coloured bytes.Buffer
+	if err := report.WriteText(&plain, false); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "sick.txt", plain.Bytes())
+	for line := range strings.Lines(plain.String()) {
+		if len(line) > 81 && strings.Contains(strings.TrimSpace(line[indent:]), " ") {
+			t.Errorf("a line of %d columns that could be broken: %s", len(line)-1, line)
+		}
+	}
+	if err := report.WriteText(&coloured, true); err != nil {
+		t.Fatal(err)
+	}
+	uncoloured := strings.NewReplacer("\x1b[32m", "", "\x1b[33m", "", "\x1b[31;1m", "", "\x1b[0m", "").Replace(coloured.String())
+	if uncoloured != plain.String() || !strings.Contains(coloured.String(), "\x1b[31;1mfail\x1b[0m  engine ") {
+		t.Errorf("coloured text:\n%q", coloured.String())
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(*seen)
+		check  string
+		want   []string // level: message | fix, of the check
+	}{
+		{"not root", func(s *seen) { s.euid = 1000 }, "user", []string{
+			"fail: runs as user 1000, which sees too little of what is examined below | run it as root, such as by sudo"}},
+
+		{"no engine", func(s *seen) { s.engineErr = errors.New("ping: connection refused") }, "engine", []string{
+			"fail: ping: connection refused | start Docker Engine (systemctl start docker), or set engine.host if it is not at unix:///var/run/docker.sock"}},
+		{"no engine, so no cgroups", func(s *seen) { s.engineErr = errors.New("x") }, "cgroups", nil},
+		{"no engine, so no image", func(s *seen) { s.engineErr = errors.New("x") }, "sandbox image", nil},
+		{"engine whose settings break pods", func(s *seen) {
+			s.engine.Problems = []pod.Problem{{Reason: "A", Message: "a is wrong", Fix: "do a"}, {Reason: "B", Message: "b is wrong", Fix: "do b"}}
+		}, "engine", []string{
+			"ok: Docker Engine 28.5.2, API 1.51, at unix:///var/run/docker.sock",
+			"fail: a is wrong | do a",
+			"fail: b is wrong | do b"}},
+
+		{"no cgroup driver", func(s *seen) { s.engine.CgroupDriver = "none" }, "cgroups", []string{
+			`fail: the engine's cgroup driver is "none": pods would have no limits | let dockerd write the cgroups of this machine, with "exec-opts": ["native.cgroupdriver=systemd"] (or cgroupfs) in /etc/docker/daemon.json`}},
+		{"cgroup v1", func(s *seen) { s.engine.CgroupDriver, s.engine.CgroupVersion = "cgroupfs", "1" }, "cgroups", []string{
+			"ok: version 1, driver cgroupfs, as the kubelet is told",
+			"warn: cgroups are version 1: the kubelet refuses to start there from Kubernetes 1.35 on | boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1), or set failCgroupV1: false for the kubelet"}},
+		{"two writers of cgroups", func(s *seen) { s.engine.CgroupDriver = "cgroupfs" }, "cgroups", []string{
+			"ok: version 2, driver cgroupfs, as the kubelet is told",
+			`warn: systemd manages the cgroups of this machine, and the engine writes them behind its back | set "exec-opts": ["native.cgroupdriver=systemd"] in /etc/docker/daemon.json and restart dockerd`}},
+		{"cgroupfs without systemd", func(s *seen) { s.engine.CgroupDriver, s.systemd = "cgroupfs", false }, "cgroups", []string{
+			"ok: version 2, driver cgroupfs, as the kubelet is told"}},
+
+		{"oom_score_adj is clamped", func(s *seen) { s.oomFloor, s.oomRestricted = -17, true }, "oom_score_adj", []string{
+			"warn: values below -17 are raised to it, as CAP_SYS_RESOURCE is missing: the kernel may kill pods of higher priority first | start the daemon with CAP_SYS_RESOURCE, which root has outside of containers"}},
+
+		{"own image not loaded yet", func(s *seen) { s.imageErr = errdefs.ErrNotFound }, "sandbox image", []string{
+			"ok: localhost/mascri/sandbox:0123456789ab is loaded into the engine when it is needed"}},
+		{"named image missing", func(s *seen) {
+			s.image, s.imageErr = Image{Ref: "pause:3.10"}, fmt.Errorf("image: %w", errdefs.ErrNotFound)
+		}, "sandbox image", []string{
+			"fail: the engine does not have pause:3.10, which sandbox_image names | docker pull pause:3.10, or remove sandbox_image to use the image that mascri brings"}},
+		{"image can't be inspected", func(s *seen) { s.imageErr = errors.New("layer store is broken") }, "sandbox image", []string{
+			"fail: layer store is broken | mend what the engine complains of"}},
+		{"built without the image", func(s *seen) { s.image = Image{Embedded: true, Err: errors.New("built without it")} }, "sandbox image", []string{
+			"fail: built without it | build mascri with make, or set sandbox_image"}},
+
+		{"mounting is refused", func(s *seen) { s.netnsErr = errors.Join(errors.New("EPERM"), errors.New("ENOENT")) }, "netns", []string{
+			"fail: network namespaces can't be pinned in /run/netns: EPERM; ENOENT | run the daemon as root with CAP_SYS_ADMIN; in a container, with --privileged and --pid=host"}},
+
+		{"network can't be examined", func(s *seen) { s.networkErr = errors.New("runtime.json is damaged") }, "CNI config", []string{
+			"fail: runtime.json is damaged | mend what the error names"}},
+		{"no config", func(s *seen) {
+			s.network = pod.NetworkStatus{Reason: "NoNetworkConfig", Message: "no network configuration in /etc/cni/net.d", ConfigDir: "/etc/cni/net.d"}
+		}, "CNI config", []string{
+			"fail: NoNetworkConfig: no network configuration in /etc/cni/net.d | put a valid CNI config into /etc/cni/net.d; pods on the host network run all the same"}},
+		{"plugin says it is not ready", func(s *seen) {
+			s.network.Ready, s.network.Reason, s.network.Message = false, "PluginNotReady", "bridge: code 50"
+		}, "CNI config", []string{
+			`ok: network "pods" from /etc/cni/net.d/10-bridge.conf, subnet 10.88.0.0/16`,
+			"fail: PluginNotReady: bridge: code 50 | mend what the message names"}},
+		{"other configs", func(s *seen) {
+			s.network.Passed = []pod.PassedConfig{
+				{File: "/etc/cni/net.d/00-bad.conf", Reason: "/etc/cni/net.d/00-bad.conf:3:1: no type", Invalid: true},
+				{File: "/etc/cni/net.d/20-other.conf", Reason: "10-bridge.conf comes first in lexical order"},
+			}
+		}, "CNI config", []string{
+			`ok: network "pods" from /etc/cni/net.d/10-bridge.conf, subnet 10.88.0.0/16`,
+			"warn: passed over: /etc/cni/net.d/00-bad.conf:3:1: no type | mend or remove /etc/cni/net.d/00-bad.conf",
+			"ok: passed over: /etc/cni/net.d/20-other.conf: 10-bridge.conf comes first in lexical order"}},
+
+		{"plugins missing", func(s *seen) {
+			s.network.Ready, s.network.Reason = false, "PluginMissing"
+			s.network.Plugins = []pod.Plugin{
+				{Type: "bridge", Path: "/opt/cni/bin/bridge"},
+				{Type: "host-local", IPAM: true, Err: "/opt/cni/bin/host-local is not executable"},
+				{Type: "portmap", Err: `plugin "portmap" not found`},
+			}
+		}, "CNI plugins", []string{
+			"ok: /opt/cni/bin/bridge",
+			`fail: /opt/cni/bin/host-local is not executable | install the CNI plugins (Debian: containernetworking-plugins, in /usr/lib/cni) or put host-local into /opt/cni/bin or /usr/lib/cni`,
+			`fail: plugin "portmap" not found | install the CNI plugins (Debian: containernetworking-plugins, in /usr/lib/cni) or put portmap into /opt/cni/bin or /usr/lib/cni`}},
+		{"plugins missing are not said twice", func(s *seen) {
+			s.network.Ready, s.network.Plugins[0] = false, pod.Plugin{Type: "bridge", Err: "not found"}
+		}, "CNI config", []string{
+			`ok: network "pods" from /etc/cni/net.d/10-bridge.conf, subnet 10.88.0.0/16`}},
+
+		{"default network in use", func(s *seen) {
+			s.network.ConfigFile, s.network.DefaultNetwork, s.network.Subnets = "", true, []string{"10.88.0.0/16", "fd00::/64"}
+		}, "default network", []string{"ok: in use, subnet 10.88.0.0/16 and fd00::/64"}},
+		{"default network forbidden", func(s *seen) { s.defaultNetwork = false }, "default network", []string{"ok: off by default_network = false"}},
+		{"default network off in a cluster", func(s *seen) {
+			s.network = pod.NetworkStatus{PodCIDRs: []string{"10.244.1.0/24"}}
+		}, "default network", []string{"ok: off, as the cluster gave the pod CIDR 10.244.1.0/24"}},
+
+		{"forwarding is off", func(s *seen) { s.firewall.IPv4 = false }, "ip_forward", []string{
+			"warn: net.ipv4.ip_forward is 0: pods reach nothing beyond their own bridge unless a CNI plugin sets it | sysctl -w net.ipv4.ip_forward=1, and the same in /etc/sysctl.d"}},
+		{"IPv6 forwarding is off and pods use IPv6", func(s *seen) { s.network.Subnets = []string{"10.88.0.0/16", "fd00::/64"} }, "ip_forward", []string{
+			"ok: IPv4 packets are forwarded",
+			"warn: net.ipv6.conf.all.forwarding is 0: pods reach nothing beyond their own bridge unless a CNI plugin sets it | sysctl -w net.ipv6.conf.all.forwarding=1, and the same in /etc/sysctl.d"}},
+		{"pods would use IPv6, the kernel has none", func(s *seen) { s.network.Subnets, s.ipv6 = []string{"fd00::/64"}, false }, "ip_forward", []string{
+			"ok: IPv4 packets are forwarded"}},
+
+		{"firewall can't be read", func(s *seen) { s.firewallErr = errors.New("EPERM") }, "FORWARD", []string{"fail: EPERM | mend what the error names"}},
+		{"daemon could not open the way", func(s *seen) {
+			s.network.Forwarding = pod.Forwarding{Message: "accept pod subnets: iptables failed"}
+		}, "FORWARD", []string{
+			"fail: accept pod subnets: iptables failed | see what the message names; pods reach nobody beyond their own bridge until then"}},
+		{"Docker drops, and the daemon is to come", withoutDaemon, "FORWARD", []string{
+			"ok: iptables-nft drops, as Docker sets it; MasCRI lets pod subnets pass by way of DOCKER-USER",
+			"ok: ip6tables-nft lets packets pass"}},
+		{"somebody else drops", func(s *seen) { s.firewall.Chains[0].DockerUser = false }, "FORWARD", []string{
+			"fail: iptables-nft drops by policy, and Docker has no chain DOCKER-USER there for MasCRI's rules | restart Docker if its chains were flushed; else accept the pod subnets in the firewall that sets the policy",
+			"ok: ip6tables-nft lets packets pass"}},
+		{"Docker's nftables backend drops", func(s *seen) {
+			s.firewall.Chains = nil
+			s.firewall.Drops = []string{"table ip docker-bridges chain filter-FORWARD", "table ip6 docker-bridges chain filter-FORWARD", "table inet firewalld chain filter_FORWARD"}
+		}, "FORWARD", []string{
+			`fail: table ip docker-bridges chain filter-FORWARD drops what it does not know, and an accept elsewhere can't undo that | set net.ipv4.ip_forward=1 in /etc/sysctl.d, or "ip-forward-no-drop": true in /etc/docker/daemon.json, and restart Docker`,
+			`fail: table ip6 docker-bridges chain filter-FORWARD drops what it does not know, and an accept elsewhere can't undo that | set net.ipv6.conf.all.forwarding=1 in /etc/sysctl.d, or "ip-forward-no-drop": true in /etc/docker/daemon.json, and restart Docker`,
+			"warn: table inet firewalld chain filter_FORWARD drops what it does not know, and an accept elsewhere can't undo that | accept the pod subnets there"}},
+		{"no packet filter", func(s *seen) { s.firewall.Chains = nil }, "FORWARD", []string{"ok: nothing filters forwarded packets"}},
+
+		{"nft only", func(s *seen) { s.commands = commands{nft: true} }, "iptables", []string{
+			"warn: there is nft but no iptables, which Docker and plugins with ipMasq or host ports run unless told otherwise | install iptables"}},
+		{"neither iptables nor nft", func(s *seen) { s.commands = commands{} }, "iptables", []string{
+			"warn: there is neither iptables nor nft, of which Docker and plugins with ipMasq or host ports need one | install iptables"}},
+		{"both flavours in use", func(s *seen) {
+			s.commands.nft = true
+			s.firewall.Chains = append(s.firewall.Chains, firewall.ForwardChain{Flavour: "iptables-legacy"})
+		}, "iptables", []string{
+			"ok: iptables v1.8.9 (nf_tables); nft is there too",
+			"warn: rules are in both iptables-nft and iptables-legacy, and a packet must pass both | let all programs use one (update-alternatives --config iptables) and reboot, or flush the other"}},
+
+		{"daemon not started", withoutDaemon, "daemon", []string{
+			"warn: does not run: there is no socket /run/mascri/mascri.sock | start it: mascri serve"}},
+		{"socket can't be reached", func(s *seen) { s.daemon.statErr = fs.ErrPermission }, "daemon", []string{
+			"fail: permission denied | set socket to a path that can be used"}},
+		{"file in the socket's place", func(s *seen) { s.daemon.mode = 0o644 }, "daemon", []string{
+			"fail: /run/mascri/mascri.sock is no socket | remove it, or set socket to another path"}},
+		{"daemon hangs", func(s *seen) { s.daemon.err = errors.New("deadline exceeded") }, "daemon", []string{
+			"fail: no answer at /run/mascri/mascri.sock within 2s: deadline exceeded | start it anew: mascri serve"}},
+		{"another runtime's socket", func(s *seen) { s.daemon.name, s.daemon.version = "containerd", "2.1.9" }, "daemon", []string{
+			"fail: /run/mascri/mascri.sock is the socket of another runtime, containerd 2.1.9 | set socket to another path"}},
+		{"socket open to all, network not ready", func(s *seen) {
+			s.daemon.mode |= 0o006
+			s.daemon.conditions = []*cri.RuntimeCondition{{Type: "RuntimeReady", Status: true}, {Type: "NetworkReady", Reason: "NoNetworkConfig", Message: "none"}}
+		}, "daemon", []string{
+			"ok: version 1.2.3 answers at /run/mascri/mascri.sock",
+			"fail: /run/mascri/mascri.sock has mode 0666: whoever can write to it owns this machine | chmod 0660 /run/mascri/mascri.sock",
+			"ok: RuntimeReady",
+			"fail: not NetworkReady: NoNetworkConfig: none | see the message, and the lines above"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := healthy()
+			tt.change(&s)
+			report := judge(s)
+			var got []string
+			worst := OK
+			for _, r := range report.Results {
+				if r.Level == Fail && r.Fix == "" {
+					t.Errorf("no fix: %+v", r)
+				}
+				if r.Level == Fail || worst == OK {
+					worst = r.Level
+				}
+				if r.Check != tt.check {
+					continue
+				}
+				line := fmt.Sprintf("%s: %s", r.Level, r.Message)
+				if r.Fix != "" {
+					line += " | " + r.Fix
+				}
+				got = append(got, line)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("results of %q (-want +got):\n%s", tt.check, diff)
+			}
+			if report.Level != worst {
+				t.Errorf("level %s, want %s", report.Level, worst)
+			}
+		})
+	}
+}
