@@ -34,7 +34,7 @@ func Archive(t testing.TB) func() (io.ReadCloser, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	archive, err := imageArchive(text)
+	archive, err := imageArchive(ImageRef, text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func Archive(t testing.TB) func() (io.ReadCloser, error) {
 }
 
 // imageArchive is an image of one layer, whose one file is binary.
-func imageArchive(binary []byte) ([]byte, error) {
+func imageArchive(ref string, binary []byte) ([]byte, error) {
 	layer, err := tarOf(file{"pause", 0o755, binary})
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func imageArchive(binary []byte) ([]byte, error) {
 		return nil, err
 	}
 	manifest, err := json.Marshal([]map[string]any{{
-		"Config": "config.json", "RepoTags": []string{ImageRef}, "Layers": []string{"layer.tar"},
+		"Config": "config.json", "RepoTags": []string{ref}, "Layers": []string{"layer.tar"},
 	}})
 	if err != nil {
 		return nil, err

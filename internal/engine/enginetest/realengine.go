@@ -47,14 +47,14 @@ func Start(t testing.TB, version Version, flags ...string) string {
 	if os.Getenv(stage) == "" {
 		t.Fatal("enginetest.Start needs a TestMain that calls enginetest.InNamespaces")
 	}
-	e := &engine{directory: mountTemp(t), path: binaries(t, version), flags: flags}
-	e.start(t)
-	t.Cleanup(func() { e.stop(t) })
-	return e.host()
+	d := &dockerd{directory: mountTemp(t), path: binaries(t, version), flags: flags}
+	d.start(t)
+	t.Cleanup(func() { d.stop(t) })
+	return d.host()
 }
 
-// engine is one dockerd.
-type engine struct {
+// dockerd is one running engine.
+type dockerd struct {
 	directory string // tmpfs of its own, which overlay2 works on whatever is below
 	path      string // PATH to find its binaries
 	flags     []string
@@ -62,48 +62,48 @@ type engine struct {
 	ended     chan error
 }
 
-func (e *engine) host() string { return "unix://" + e.file("docker.sock") }
+func (d *dockerd) host() string { return "unix://" + d.file("docker.sock") }
 
-func (e *engine) file(name string) string { return filepath.Join(e.directory, name) }
+func (d *dockerd) file(name string) string { return filepath.Join(d.directory, name) }
 
-func (e *engine) start(t testing.TB) {
+func (d *dockerd) start(t testing.TB) {
 	t.Helper()
-	log, err := os.Create(e.file("log"))
+	log, err := os.Create(d.file("log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	dockerd, err := lookPath("dockerd", e.path)
+	binary, err := lookPath("dockerd", d.path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.process = exec.Command(dockerd, append([]string{
-		"--host", e.host(),
-		"--data-root", e.file("data"),
-		"--exec-root", e.file("exec"),
-		"--pidfile", e.file("pid"),
-		"--config-file", e.file("daemon.json"),
+	d.process = exec.Command(binary, append([]string{
+		"--host", d.host(),
+		"--data-root", d.file("data"),
+		"--exec-root", d.file("exec"),
+		"--pidfile", d.file("pid"),
+		"--config-file", d.file("daemon.json"),
 		"--storage-driver", "overlay2",
 		"--exec-opt", "native.cgroupdriver=cgroupfs",
 		"--cgroup-parent", "/" + os.Getenv(cgroupVariable),
-	}, e.flags...)...)
-	if err := os.WriteFile(e.file("daemon.json"), []byte("{}\n"), 0o600); err != nil {
+	}, d.flags...)...)
+	if err := os.WriteFile(d.file("daemon.json"), []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	e.process.Env = append(os.Environ(), "PATH="+e.path)
-	e.process.Stdout, e.process.Stderr = log, log
-	if err := e.process.Start(); err != nil {
+	d.process.Env = append(os.Environ(), "PATH="+d.path)
+	d.process.Stdout, d.process.Stderr = log, log
+	if err := d.process.Start(); err != nil {
 		t.Fatal(err)
 	}
-	e.ended = make(chan error, 1)
-	go func() { e.ended <- e.process.Wait() }()
-	e.await(t)
+	d.ended = make(chan error, 1)
+	go func() { d.ended <- d.process.Wait() }()
+	d.await(t)
 }
 
 // await returns once the engine answers.
-func (e *engine) await(t testing.TB) {
+func (d *dockerd) await(t testing.TB) {
 	t.Helper()
-	api, err := client.New(client.WithHost(e.host()))
+	api, err := client.New(client.WithHost(d.host()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,35 +115,35 @@ func (e *engine) await(t testing.TB) {
 			return
 		}
 		select {
-		case err := <-e.ended:
-			t.Fatalf("dockerd ended: %v\n%s", err, e.logTail())
+		case err := <-d.ended:
+			t.Fatalf("dockerd ended: %v\n%s", err, d.logTail())
 		case <-ctx.Done():
-			t.Fatalf("dockerd does not answer within %v: %v\n%s", startLimit, err, e.logTail())
+			t.Fatalf("dockerd does not answer within %v: %v\n%s", startLimit, err, d.logTail())
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
 }
 
 // stop kills what runs and ends the engine; its containerd goes with it.
-func (e *engine) stop(t testing.TB) {
+func (d *dockerd) stop(t testing.TB) {
 	t.Helper()
 	if t.Failed() {
-		t.Logf("the engine's log ends with:\n%s", e.logTail())
+		t.Logf("the engine's log ends with:\n%s", d.logTail())
 	}
-	if err := e.process.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := d.process.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Errorf("stop dockerd: %v", err)
 	}
 	select {
-	case <-e.ended:
+	case <-d.ended:
 	case <-time.After(stopLimit):
-		t.Errorf("dockerd did not end within %v\n%s", stopLimit, e.logTail())
-		_ = e.process.Process.Kill()
-		<-e.ended
+		t.Errorf("dockerd did not end within %v\n%s", stopLimit, d.logTail())
+		_ = d.process.Process.Kill()
+		<-d.ended
 	}
 }
 
-func (e *engine) logTail() []byte {
-	log, err := os.ReadFile(e.file("log"))
+func (d *dockerd) logTail() []byte {
+	log, err := os.ReadFile(d.file("log"))
 	if err != nil {
 		return []byte(err.Error())
 	}

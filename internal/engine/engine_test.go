@@ -1,0 +1,21 @@
+package engine_test
+
+import (
+	"testing"
+
+	"github.com/mascri/mascri/internal/engine/enginetest"
+)
+
+func TestMain(m *testing.M) { enginetest.InNamespaces(m) }
+
+// versions are the engines that every test of this package runs on.
+var versions = []enginetest.Version{enginetest.Engine20, enginetest.Engine28}
+
+func TestEnginesKeepTheContract(t *testing.T) {
+	for _, version := range versions {
+		t.Run(string(version), func(t *testing.T) {
+			host := enginetest.Start(t, version, "--bridge=none", "--iptables=false")
+			enginetest.Contract(t, func(t *testing.T) enginetest.Subject { return enginetest.Real(t, host) })
+		})
+	}
+}
