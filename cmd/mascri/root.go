@@ -26,6 +26,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newServe(load),
 		newConfig(flags),
+		newDoctor(load),
 		newVersion(),
 	)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

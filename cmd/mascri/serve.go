@@ -1,8 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"io"
+	"log/slog"
+	"os"
 
+	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"github.com/mascri/mascri/internal/config"
@@ -12,12 +17,48 @@ func newServe(load func() (config.Config, error)) *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "Run the daemon",
-		Args:  noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if _, err := load(); err != nil {
+		Long: "Run the daemon: serve the CRI on the unix socket until SIGTERM or SIGINT, which let\n" +
+			"RPCs under way finish. Pods keep running while the daemon is down.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := load()
+			if err != nil {
 				return err
 			}
-			return errors.New("serve: not built in yet")
+			if os.Geteuid() != 0 {
+				return errors.New("serve needs root: it enters network namespaces and mounts them; run it with sudo")
+			}
+			return serve(cmd.Context(), cfg, logger(cfg, cmd.ErrOrStderr()))
 		},
 	}
+}
+
+// logger writes to w; config has checked the level.
+func logger(cfg config.Config, w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.LogLevel)) //nolint:errcheck // checked by config
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+// serve runs the daemon until ctx ends and its RPCs are through.
+func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	lock, err := lockState(cfg.StateDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	d, err := newDaemon(cfg, log)
+	if err != nil {
+		return err
+	}
+	listener, err := listen(cfg.Socket)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	log.Info("serving CRI v1", "socket", cfg.Socket, "version", version, "instance", d.instance)
+	if _, err := sd.SdNotify(false, sd.SdNotifyReady); err != nil {
+		log.Warn("systemd could not be told that the daemon is ready", "error", err)
+	}
+	return d.run(ctx, listener)
 }

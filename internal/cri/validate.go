@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
-
-	"github.com/mascri/mascri/internal/pod"
 )
 
 const (
@@ -20,10 +18,7 @@ const (
 	hostnameBytes = 64
 )
 
-var (
-	hostnamePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$`)
-	sysctlPattern   = regexp.MustCompile(`^[A-Za-z0-9_-]+([./][A-Za-z0-9_:@*-]+)+$`)
-)
+var hostnamePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$`)
 
 // validateSandbox refuses what no engine and no network could honour, with the name
 // of the field. What depends on the engine is left to the engine's translation.
@@ -35,7 +30,7 @@ func validateSandbox(config *cri.PodSandboxConfig) error {
 		return invalid("config.metadata.name", "missing; a sandbox is known by its metadata")
 	}
 	for _, check := range []func(*cri.PodSandboxConfig) error{
-		validateHostname, validateDNS, validatePorts, validateMaps, validatePaths, validateNamespaces, validateProfiles, validateSysctls,
+		validateHostname, validateDNS, validatePorts, validateMaps, validatePaths,
 	} {
 		if err := check(config); err != nil {
 			return err
@@ -146,67 +141,4 @@ func validatePaths(config *cri.PodSandboxConfig) error {
 		return invalid("config.log_directory", "%q is not absolute", dir)
 	}
 	return nil
-}
-
-func validateNamespaces(config *cri.PodSandboxConfig) error {
-	options := config.GetLinux().GetSecurityContext().GetNamespaceOptions()
-	for field, mode := range map[string]cri.NamespaceMode{
-		"network": options.GetNetwork(), "pid": options.GetPid(), "ipc": options.GetIpc(),
-	} {
-		if _, ok := cri.NamespaceMode_name[int32(mode)]; !ok {
-			return invalid("config.linux.security_context.namespace_options."+field, "mode %d is unknown", mode)
-		}
-	}
-	return nil
-}
-
-func validateProfiles(config *cri.PodSandboxConfig) error {
-	security := config.GetLinux().GetSecurityContext()
-	for field, profile := range map[string]*cri.SecurityProfile{"seccomp": security.GetSeccomp(), "apparmor": security.GetApparmor()} {
-		field = "config.linux.security_context." + field
-		if _, ok := cri.SecurityProfile_ProfileType_name[int32(profile.GetProfileType())]; !ok {
-			return invalid(field+".profile_type", "%d is unknown", profile.GetProfileType())
-		}
-		local := profile.GetProfileType() == cri.SecurityProfile_Localhost
-		if local != (profile.GetLocalhostRef() != "") {
-			return invalid(field+".localhost_ref", "%q does not go with profile type %s; it goes with Localhost, and Localhost needs it", profile.GetLocalhostRef(), profile.GetProfileType())
-		}
-	}
-	if _, ok := cri.SupplementalGroupsPolicy_name[int32(security.GetSupplementalGroupsPolicy())]; !ok {
-		return invalid("config.linux.security_context.supplemental_groups_policy", "%d is unknown", security.GetSupplementalGroupsPolicy())
-	}
-	return nil
-}
-
-// validateSysctls allows what has a namespace of the sandbox's own, as runc does:
-// anything else would change the node.
-func validateSysctls(config *cri.PodSandboxConfig) error {
-	for name, value := range config.GetLinux().GetSysctls() {
-		field := fmt.Sprintf("config.linux.sysctls[%q]", name)
-		if !sysctlPattern.MatchString(name) {
-			return invalid(field, "is no sysctl name, such as net.ipv4.ip_forward")
-		}
-		if strings.ContainsAny(value, "\n\x00") {
-			return invalid(field, "the value must be one line")
-		}
-		if reason := sysctlRefusal(strings.ReplaceAll(name, "/", "."), config); reason != "" {
-			return invalid(field, "%s", reason)
-		}
-	}
-	return nil
-}
-
-func sysctlRefusal(name string, config *cri.PodSandboxConfig) string {
-	hostIPC := config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetIpc() == cri.NamespaceMode_NODE
-	ofIPC := strings.HasPrefix(name, "kernel.msg") || strings.HasPrefix(name, "kernel.shm") ||
-		name == "kernel.sem" || strings.HasPrefix(name, "fs.mqueue.")
-	switch {
-	case strings.HasPrefix(name, "net.") && pod.HostNetwork(config):
-		return "would change the node: the pod uses the node's network namespace"
-	case ofIPC && hostIPC:
-		return "would change the node: the pod uses the node's IPC namespace"
-	case strings.HasPrefix(name, "net."), ofIPC, name == "kernel.domainname" && !pod.HostNetwork(config):
-		return ""
-	}
-	return "is not namespaced: it would change the node; net.*, kernel.shm*, kernel.msg*, kernel.sem, fs.mqueue.* and kernel.domainname are the pod's own"
 }

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/mascri/mascri/internal/config"
+	"github.com/mascri/mascri/internal/cri"
+	"github.com/mascri/mascri/internal/engine"
+	"github.com/mascri/mascri/internal/health"
+	"github.com/mascri/mascri/internal/index"
+	"github.com/mascri/mascri/internal/network"
+	"github.com/mascri/mascri/internal/sandboximage"
+)
+
+const (
+	// The kubelet's own limit for a message, both ways.
+	messageBytes = 16 << 20
+	// How long an orderly end waits for RPCs under way before it cuts them off; what
+	// they leave unfinished is put right at the next start.
+	drainLimit = 20 * time.Second
+)
+
+// A daemon is all parts wired together.
+type daemon struct {
+	log      *slog.Logger
+	instance string
+	network  *network.Network
+	health   *health.Monitor
+	index    *index.Index
+	cri      *cri.Server
+}
+
+// newDaemon wires the parts and starts nothing.
+func newDaemon(cfg config.Config, log *slog.Logger) (*daemon, error) {
+	instance, err := instanceID(cfg.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	d := &daemon{log: log, instance: instance}
+	eng, err := engine.New(engine.Options{Host: cfg.Engine.Host, Instance: instance, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	steps := crashSteps(log)
+	if d.network, err = newNetwork(cfg, instance, eng, steps, log); err != nil {
+		return nil, err
+	}
+	d.health = health.New(eng, log)
+	d.index = index.New(index.Options{Source: eng, Logger: log, Changed: func(id string) { d.cri.Changed(id) }, Connected: d.connected})
+	ref, archive := sandboxImage(cfg)
+	d.cri = cri.New(cri.Options{
+		Engine: eng, Network: d.network, Index: d.index, Health: d.health, Logger: log,
+		Version: version, Instance: instance, SandboxImage: ref, ImageArchive: archive, Config: cfg, Step: steps,
+	})
+	return d, nil
+}
+
+// sandboxImage is the embedded image, or one of the user's own, which is never loaded
+// or pulled.
+func sandboxImage(cfg config.Config) (ref string, archive func() (io.ReadCloser, error)) {
+	if cfg.SandboxImage != "" {
+		return cfg.SandboxImage, nil
+	}
+	return sandboximage.Ref(), sandboximage.Archive
+}
+
+// connected follows each (re)start of the engine's event stream: it may be another
+// engine now, one that has just written its firewall rules anew.
+func (d *daemon) connected(ctx context.Context) {
+	d.health.Stale()
+	d.network.Reassert(ctx)
+}
+
+// run serves on listener until ctx ends and the RPCs under way are through. It
+// returns nil after an orderly end.
+func (d *daemon) run(ctx context.Context, listener net.Listener) error {
+	server := grpc.NewServer(
+		grpc.MaxRecvMsgSize(messageBytes), grpc.MaxSendMsgSize(messageBytes),
+		grpc.UnaryInterceptor(d.cri.Unary), grpc.StreamInterceptor(d.cri.Stream),
+	)
+	d.cri.Register(server)
+
+	// The parts outlive ctx, as the RPCs under way need them.
+	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, parts := errgroup.WithContext(parts)
+	for _, part := range []func(context.Context) error{d.health.Run, d.index.Run, d.network.Run, d.cri.Run} {
+		group.Go(func() error { return part(parts) })
+	}
+	group.Go(func() error { return server.Serve(listener) })
+	select {
+	case <-ctx.Done():
+		d.log.Info("draining", "limit", drainLimit)
+		drain(server)
+	case <-parts.Done():
+		server.Stop()
+	}
+	stop()
+	if err := group.Wait(); !errors.Is(err, context.Canceled) && !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	return nil
+}
+
+// drain lets the RPCs under way finish, within drainLimit.
+func drain(server *grpc.Server) {
+	cut := time.AfterFunc(drainLimit, server.Stop)
+	defer cut.Stop()
+	server.GracefulStop()
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"log/slog"
+	"path/filepath"
+
+	"github.com/mascri/mascri/internal/config"
+	"github.com/mascri/mascri/internal/engine"
+	"github.com/mascri/mascri/internal/network"
+	"github.com/mascri/mascri/internal/network/defaultnet"
+	"github.com/mascri/mascri/internal/network/firewall"
+)
+
+// netnsDir is where `ip netns` looks, so that an operator can use it on pods.
+const netnsDir = "/run/netns"
+
+func newNetwork(cfg config.Config, instance string, eng *engine.Engine, step func(string), log *slog.Logger) (*network.Network, error) {
+	ours := instance[:8]
+	options := network.Config{
+		ConfigDir: cfg.Network.ConfigDir,
+		BinDirs:   cfg.Network.BinDirs,
+		StateDir:  cfg.StateDir,
+		NetnsDir:  netnsDir,
+		Forward:   firewall.NewForward("MASCRI-" + ours),
+		Logger:    log,
+		Step:      step,
+	}
+	if cfg.Network.DefaultNetwork {
+		options.Default = defaultnet.New(defaultnet.Options{
+			StateFile:   filepath.Join(cfg.StateDir, "default-network.json"),
+			EnginePools: eng.Pools,
+			Masquerade:  "mascri_" + ours,
+			Logger:      log,
+		})
+	}
+	return network.New(options)
+}

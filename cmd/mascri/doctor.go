@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/mascri/mascri/internal/config"
+	"github.com/mascri/mascri/internal/doctor"
+	"github.com/mascri/mascri/internal/engine"
+	"github.com/mascri/mascri/internal/network/firewall"
+	"github.com/mascri/mascri/internal/pod"
+	"github.com/mascri/mascri/internal/sandboximage"
+)
+
+func newDoctor(load func() (config.Config, error)) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Tell whether pods can run here, and how to mend what is wrong",
+		Long: "Examine the host, the engine, the network and the daemon, and tell what is wrong and\n" +
+			"how to mend it. Nothing is changed; the daemon may be running or not. The exit code is\n" +
+			"1 where something must be mended.",
+		Args: noArgs,
+	}
+	output := addOutput(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := load()
+		if err != nil {
+			return err
+		}
+		sources, err := doctorSources(cfg)
+		if err != nil {
+			return err
+		}
+		report := doctor.Examine(cmd.Context(), sources)
+		if *output == outputJSON {
+			err = writeJSON(cmd.OutOrStdout(), report)
+		} else {
+			err = report.WriteText(cmd.OutOrStdout(), wantsColour(cmd.OutOrStdout()))
+		}
+		if err == nil && report.Level == doctor.Fail {
+			return errReported
+		}
+		return err
+	}
+	return cmd
+}
+
+func doctorSources(cfg config.Config) (doctor.Sources, error) {
+	// What the parts log is in the report, too.
+	log := slog.New(slog.DiscardHandler)
+	eng, err := engine.New(engine.Options{Host: cfg.Engine.Host, Logger: log})
+	if err != nil {
+		return doctor.Sources{}, err
+	}
+	return doctor.Sources{
+		EngineHost:     cfg.Engine.Host,
+		Engine:         eng,
+		Image:          doctorImage(cfg),
+		Socket:         cfg.Socket,
+		NetnsDir:       netnsDir,
+		DefaultNetwork: cfg.Network.DefaultNetwork,
+		Network: func(context.Context) (pod.NetworkStatus, error) {
+			return networkOfACopy(cfg, eng, log)
+		},
+		Firewall: firewall.Describe,
+		OOMFloor: engine.OOMFloor,
+	}, nil
+}
+
+func doctorImage(cfg config.Config) doctor.Image {
+	ref, open := sandboxImage(cfg)
+	image := doctor.Image{Ref: ref, Embedded: open != nil}
+	if image.Embedded {
+		archive, err := sandboximage.Archive()
+		if err != nil {
+			image.Err = err
+			return image
+		}
+		archive.Close()
+	}
+	return image
+}
+
+// networkOfACopy tells what a daemon that started now would attach pods to. As a
+// starting daemon makes what is missing in its state directory, it is given a copy
+// of what it decides by, which is thrown away.
+func networkOfACopy(cfg config.Config, eng *engine.Engine, log *slog.Logger) (status pod.NetworkStatus, err error) {
+	dir, err := os.MkdirTemp("", "mascri-doctor-")
+	if err != nil {
+		return status, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	for _, name := range []string{"runtime.json", "default-network.json"} {
+		text, err := os.ReadFile(filepath.Join(cfg.StateDir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return status, err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			return status, err
+		}
+	}
+	stateDir := cfg.StateDir
+	cfg.StateDir = dir
+	n, err := newNetwork(cfg, "00000000", eng, nil, log)
+	if err != nil {
+		return status, errors.New(strings.ReplaceAll(err.Error(), dir, stateDir))
+	}
+	return n.Status(), nil
+}
+
+// wantsColour tells whether w is a terminal whose user has not said no; see
+// https://no-color.org.
+func wantsColour(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
+	return err == nil
+}

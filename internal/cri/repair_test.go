@@ -1,0 +1,138 @@
+package cri_test
+
+import (
+	"testing"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mascri/mascri/internal/engine/enginetest"
+	"github.com/mascri/mascri/internal/pod"
+)
+
+// What a start finds of an earlier life, and what becomes of it.
+func TestRecovery(t *testing.T) {
+	type life struct {
+		engine  *enginetest.Fake
+		network *fakeNetwork
+	}
+	create := func(t *testing.T, l life, config *runtimeapi.PodSandboxConfig) string {
+		t.Helper()
+		id, err := l.engine.CreateSandbox(t.Context(), pod.SandboxSpec{
+			Name: pod.SandboxName(config.GetMetadata()), Instance: instance, Config: config, Image: enginetest.FakeImage,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	start := func(t *testing.T, l life, id string) pod.Sandbox {
+		t.Helper()
+		if err := l.engine.Start(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		sandbox, err := l.engine.Inspect(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sandbox
+	}
+	for name, tt := range map[string]struct {
+		before   func(t *testing.T, l life)
+		listed   string
+		attached bool
+	}{
+		"whole": {func(t *testing.T, l life) {
+			s := start(t, l, create(t, l, podConfig("web")))
+			l.network.put(s.ID, pod.Attached, s.NetnsInode)
+		}, "web SANDBOX_READY", true},
+		"whole, on the host network": {func(t *testing.T, l life) {
+			start(t, l, create(t, l, hostConfig("web")))
+		}, "web SANDBOX_READY", false},
+		"created, never started": {func(t *testing.T, l life) {
+			create(t, l, podConfig("web"))
+		}, "", false},
+		"started, never attached": {func(t *testing.T, l life) {
+			start(t, l, create(t, l, podConfig("web")))
+		}, "", false},
+		"in the middle of ADD": {func(t *testing.T, l life) {
+			l.network.put(start(t, l, create(t, l, podConfig("web"))).ID, pod.Attaching, 0)
+		}, "", false},
+		"in the middle of stop": {func(t *testing.T, l life) {
+			s := start(t, l, create(t, l, podConfig("web")))
+			l.engine.User().Terminate(t, s.ID)
+			l.network.put(s.ID, pod.Detaching, s.NetnsInode)
+		}, "web SANDBOX_NOTREADY", false},
+		"stopped": {func(t *testing.T, l life) {
+			l.engine.User().Terminate(t, start(t, l, create(t, l, podConfig("web"))).ID)
+		}, "web SANDBOX_NOTREADY", false},
+		"died meanwhile": {func(t *testing.T, l life) {
+			s := start(t, l, create(t, l, podConfig("web")))
+			l.network.put(s.ID, pod.Attached, s.NetnsInode)
+			l.engine.User().Terminate(t, s.ID)
+		}, "web SANDBOX_NOTREADY", false},
+		"restarted meanwhile: another netns": {func(t *testing.T, l life) {
+			s := start(t, l, create(t, l, podConfig("web")))
+			l.network.put(s.ID, pod.Attached, s.NetnsInode)
+			l.engine.User().Terminate(t, s.ID)
+			start(t, l, s.ID)
+		}, "web SANDBOX_NOTREADY", false},
+		"removed meanwhile": {func(_ *testing.T, l life) {
+			l.network.put("gone", pod.Attached, 7)
+		}, "", false},
+		"somebody else's": {func(t *testing.T, l life) {
+			l.engine.User().Run(t, "nginx", nil)
+		}, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			engine := enginetest.NewFake(t, instance)
+			l := life{engine, newFakeNetwork(engine)}
+			tt.before(t, l)
+			d := startDaemon(t, l.engine, l.network)
+			// Nothing half made is ever seen, not even right after the start.
+			if got := d.listed(t, nil); tt.listed == "" && got != "" {
+				t.Errorf("listed right after the start: %q", got)
+			}
+			eventually(t, "repaired", func() bool { return d.listed(t, nil) == tt.listed && (d.network.String() != "") == tt.attached })
+			if name == "somebody else's" && d.engine.String() != "nginx running exit=0 foreign\n" {
+				t.Errorf("somebody else's container was touched: %s", d.engine)
+			}
+			if tt.listed == "" && name != "somebody else's" {
+				eventually(t, "removed", func() bool { return d.engine.String() == "" })
+			}
+		})
+	}
+}
+
+func TestBehindOurBack(t *testing.T) {
+	d := newDaemon(t)
+	removed, died := d.run(t, podConfig("removed")), d.run(t, podConfig("died"))
+	d.engine.User().Remove(t, removed)
+	d.engine.User().Terminate(t, died)
+	eventually(t, "both are off the network", func() bool { return d.network.String() == "" })
+	eventually(t, "both are seen", func() bool { return d.listed(t, nil) == "died SANDBOX_NOTREADY" })
+}
+
+// A repair never touches a sandbox that is being made, however long that takes and
+// whatever hints come meanwhile.
+func TestRepairLeavesAlone(t *testing.T) {
+	d := newDaemon(t)
+	waiting, release := d.network.holdAttach(t)
+	done := make(chan error, 1)
+	go func() {
+		_, err := d.RunPodSandbox(t.Context(), &runtimeapi.RunPodSandboxRequest{Config: podConfig("web")})
+		done <- err
+	}()
+	<-waiting
+	for range 20 {
+		d.engine.Emit(pod.Hint{Kind: pod.HintConnected})
+		time.Sleep(5 * time.Millisecond)
+	}
+	release()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := d.listed(t, nil); got != "web SANDBOX_READY" {
+		t.Errorf("listed: %q", got)
+	}
+}
