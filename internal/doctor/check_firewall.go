@@ -16,6 +16,9 @@ func checkForwardPolicy(s seen) []Result {
 		return []Result{{check, Fail, s.network.Forwarding.Message, "see what the message names; pods reach nobody beyond their own bridge until then"}}
 	}
 	var results []Result
+	if s.daemon.network != nil && s.network.Forwarding.OK {
+		results = append(results, Result{check, OK, "the daemon accepts pod subnets: " + s.network.Forwarding.Message, ""})
+	}
 	for _, c := range s.firewall.Chains {
 		switch {
 		case !c.Drops:

@@ -68,8 +68,11 @@ func checkDefaultNetwork(s seen) []Result {
 	switch {
 	case s.networkErr != nil:
 		return nil // said by checkConfig
-	case n.DefaultNetwork && n.Ready:
+	case n.DefaultNetwork && n.Ready && s.daemon.network != nil:
 		return []Result{{check, OK, "in use" + subnets(n.Subnets), ""}}
+	case n.DefaultNetwork && n.Ready:
+		// The first start chooses, and by chance where it is IPv6.
+		return []Result{{check, OK, "used once the daemon runs, with subnets such as " + strings.Join(n.Subnets, " and "), ""}}
 	case n.DefaultNetwork:
 		return nil // said by checkConfig
 	case !s.defaultNetwork:
@@ -82,8 +85,8 @@ func checkDefaultNetwork(s seen) []Result {
 	return nil // said by checkConfig
 }
 
-// checkForwarding looks at the kernel's switches. A plugin of type bridge turns them
-// on with the first pod, so that off is no failure before that.
+// checkForwarding looks at the kernel's switches. The plugin bridge turns them on
+// with the first pod where it is a gateway, so that off is no failure.
 func checkForwarding(s seen) []Result {
 	const check = "ip_forward"
 	if s.firewallErr != nil {
@@ -101,6 +104,8 @@ func checkForwarding(s seen) []Result {
 		case !family.used:
 		case family.on:
 			results = append(results, Result{check, OK, family.name + " packets are forwarded", ""})
+		case s.network.DefaultNetwork:
+			results = append(results, Result{check, OK, family.sysctl + " is 0, and is set with the first pod of the default network", ""})
 		default:
 			results = append(results, Result{check, Warn, fmt.Sprintf("%s is 0: pods reach nothing beyond their own bridge unless a CNI plugin sets it", family.sysctl),
 				fmt.Sprintf("sysctl -w %s=1, and the same in /etc/sysctl.d", family.sysctl)})

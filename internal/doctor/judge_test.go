@@ -216,6 +216,10 @@ func TestVerdicts(t *testing.T) {
 		{"default network in use", func(s *seen) {
 			s.network.ConfigFile, s.network.DefaultNetwork, s.network.Subnets = "", true, []string{"10.88.0.0/16", "fd00::/64"}
 		}, "default network", []string{"ok: in use, subnet 10.88.0.0/16 and fd00::/64"}},
+		{"default network to be used", func(s *seen) {
+			withoutDaemon(s)
+			s.network.ConfigFile, s.network.DefaultNetwork = "", true
+		}, "default network", []string{"ok: used once the daemon runs, with subnets such as 10.88.0.0/16"}},
 		{"default network forbidden", func(s *seen) { s.defaultNetwork = false }, "default network", []string{"ok: off by default_network = false"}},
 		{"default network off in a cluster", func(s *seen) {
 			s.network = pod.NetworkStatus{PodCIDRs: []string{"10.244.1.0/24"}}
@@ -223,6 +227,9 @@ func TestVerdicts(t *testing.T) {
 
 		{"forwarding is off", func(s *seen) { s.firewall.IPv4 = false }, "ip_forward", []string{
 			"warn: net.ipv4.ip_forward is 0: pods reach nothing beyond their own bridge unless a CNI plugin sets it | sysctl -w net.ipv4.ip_forward=1, and the same in /etc/sysctl.d"}},
+		{"forwarding is off before the first pod of the default network", func(s *seen) {
+			s.network.DefaultNetwork, s.firewall.IPv4 = true, false
+		}, "ip_forward", []string{"ok: net.ipv4.ip_forward is 0, and is set with the first pod of the default network"}},
 		{"IPv6 forwarding is off and pods use IPv6", func(s *seen) { s.network.Subnets = []string{"10.88.0.0/16", "fd00::/64"} }, "ip_forward", []string{
 			"ok: IPv4 packets are forwarded",
 			"warn: net.ipv6.conf.all.forwarding is 0: pods reach nothing beyond their own bridge unless a CNI plugin sets it | sysctl -w net.ipv6.conf.all.forwarding=1, and the same in /etc/sysctl.d"}},
@@ -237,17 +244,24 @@ func TestVerdicts(t *testing.T) {
 		{"Docker drops, and the daemon is to come", withoutDaemon, "FORWARD", []string{
 			"ok: iptables-nft drops, as Docker sets it; MasCRI lets pod subnets pass by way of DOCKER-USER",
 			"ok: ip6tables-nft lets packets pass"}},
-		{"somebody else drops", func(s *seen) { s.firewall.Chains[0].DockerUser = false }, "FORWARD", []string{
+		{"somebody else drops", func(s *seen) {
+			withoutDaemon(s)
+			s.firewall.Chains[0].DockerUser = false
+		}, "FORWARD", []string{
 			"fail: iptables-nft drops by policy, and Docker has no chain DOCKER-USER there for MasCRI's rules | restart Docker if its chains were flushed; else accept the pod subnets in the firewall that sets the policy",
 			"ok: ip6tables-nft lets packets pass"}},
 		{"Docker's nftables backend drops", func(s *seen) {
+			withoutDaemon(s)
 			s.firewall.Chains = nil
 			s.firewall.Drops = []string{"table ip docker-bridges chain filter-FORWARD", "table ip6 docker-bridges chain filter-FORWARD", "table inet firewalld chain filter_FORWARD"}
 		}, "FORWARD", []string{
 			`fail: table ip docker-bridges chain filter-FORWARD drops what it does not know, and an accept elsewhere can't undo that | set net.ipv4.ip_forward=1 in /etc/sysctl.d, or "ip-forward-no-drop": true in /etc/docker/daemon.json, and restart Docker`,
 			`fail: table ip6 docker-bridges chain filter-FORWARD drops what it does not know, and an accept elsewhere can't undo that | set net.ipv6.conf.all.forwarding=1 in /etc/sysctl.d, or "ip-forward-no-drop": true in /etc/docker/daemon.json, and restart Docker`,
 			"warn: table inet firewalld chain filter_FORWARD drops what it does not know, and an accept elsewhere can't undo that | accept the pod subnets there"}},
-		{"no packet filter", func(s *seen) { s.firewall.Chains = nil }, "FORWARD", []string{"ok: nothing filters forwarded packets"}},
+		{"no packet filter", func(s *seen) {
+			withoutDaemon(s)
+			s.firewall.Chains = nil
+		}, "FORWARD", []string{"ok: nothing filters forwarded packets"}},
 
 		{"nft only", func(s *seen) { s.commands = commands{nft: true} }, "iptables", []string{
 			"warn: there is nft but no iptables, which Docker and plugins with ipMasq or host ports run unless told otherwise | install iptables"}},
