@@ -17,6 +17,8 @@ import (
 const (
 	chainName = "MASCRI-1a2b3c4d"
 	port      = 8080
+	wait      = 5 * time.Second // for what has to work
+	shortWait = time.Second     // for what must not
 )
 
 var podSubnets = []netip.Prefix{netip.MustParsePrefix("10.88.0.0/16"), netip.MustParsePrefix("fd00:88::/64")}
@@ -46,7 +48,7 @@ func (w world) routed(t *testing.T) world {
 }
 
 // connections tries every direction that has to work, and returns which did.
-func (w world) connections() map[string]bool {
+func (w world) connections(wait time.Duration) map[string]bool {
 	tries := []struct {
 		name string
 		from netlab.Node
@@ -63,7 +65,7 @@ func (w world) connections() map[string]bool {
 	for _, try := range tries {
 		for _, to := range try.to {
 			wg.Go(func() {
-				_, err := try.from.Dial(to, port)
+				_, err := try.from.Dial(to, port, wait)
 				mu.Lock()
 				defer mu.Unlock()
 				worked[try.name+" at "+to] = err == nil
@@ -76,7 +78,11 @@ func (w world) connections() map[string]bool {
 
 func wantConnections(t *testing.T, w world, when string, want bool) {
 	t.Helper()
-	for name, worked := range w.connections() {
+	patience := shortWait
+	if want {
+		patience = wait
+	}
+	for name, worked := range w.connections(patience) {
 		if worked != want {
 			t.Errorf("%s: %s: connected %t, want %t", when, name, worked, want)
 		}

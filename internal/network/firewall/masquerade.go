@@ -30,8 +30,8 @@ func NewMasquerade(name string) *Masquerade {
 	return &Masquerade{name: name, turn: semaphore.NewWeighted(1)}
 }
 
-// Ensure makes the rules stand for exactly subnets, at most one of each IP family.
-// Rules that do are left alone, which costs two netlink calls for each family.
+// Ensure makes the rules stand for subnets, at most one of each IP family. Rules that
+// do are left alone, which costs one netlink call and one more for each family.
 func (m *Masquerade) Ensure(ctx context.Context, subnets []netip.Prefix) error {
 	if err := m.turn.Acquire(ctx, 1); err != nil {
 		return fmt.Errorf("masquerade: %w", err)

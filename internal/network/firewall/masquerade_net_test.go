@@ -41,7 +41,7 @@ func TestMasqueradeLegacy(t *testing.T) {
 func testMasquerade(t *testing.T, ensure func(context.Context, []netip.Prefix) error, list string, harms ...string) {
 	w := newWorld(t)
 	for _, to := range []string{"192.0.2.2", "2001:db8::2"} {
-		if seen, err := w.a.Dial(to, port); err == nil {
+		if seen, err := w.a.Dial(to, port, shortWait); err == nil {
 			t.Fatalf("without masquerade %s answered, it saw %s", to, seen)
 		}
 	}
@@ -78,7 +78,7 @@ func wantSources(t *testing.T, w world) {
 		{"10.88.0.3", "10.88.0.2"},
 		{"fd00:88::3", "fd00:88::2"},
 	} {
-		if seen, err := w.a.Dial(test.to, port); err != nil || seen != test.want {
+		if seen, err := w.a.Dial(test.to, port, wait); err != nil || seen != test.want {
 			t.Errorf("%s sees %q (%v), want %s", test.to, seen, err, test.want)
 		}
 	}

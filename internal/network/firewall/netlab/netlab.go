@@ -24,13 +24,10 @@ import (
 // isolated is set in the environment of a test that runs in its own namespaces.
 const isolated = "MASCRI_NETLAB"
 
-// dialTimeout tells a dropped packet from a slow machine.
-const dialTimeout = time.Second
-
 // Isolate runs the calling top-level test once more, in a process with new network
 // and mount namespaces, empty /run and /var/lib, and lo up. There it returns true;
 // in the original process it reports that run's result and returns false: the test
-// has nothing left to do.
+// has nothing left to do. Such tests run in parallel.
 func Isolate(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(isolated) != "" {
@@ -40,6 +37,7 @@ func Isolate(t *testing.T) bool {
 	if os.Getuid() != 0 {
 		t.Fatal("needs root, for network namespaces: run the tests as root")
 	}
+	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
 	cmd.Env = append(os.Environ(), isolated+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
@@ -82,25 +80,28 @@ func Run(t *testing.T, script string) string {
 
 // Node is a network namespace that sockets can be opened in.
 type Node struct {
-	name string
+	path string
 }
+
+// Host is where the test itself runs.
+func Host() Node { return Node{path: "/proc/thread-self/ns/net"} }
 
 // NewNode makes a network namespace that ip netns knows by name, with lo up.
 func NewNode(t *testing.T, name string) Node {
 	t.Helper()
 	Run(t, "ip netns add "+name+"; ip -n "+name+" link set lo up")
-	return Node{name: name}
+	return Node{path: filepath.Join("/run/netns", name)}
 }
 
 // Path is the file that holds the node's network namespace.
-func (n Node) Path() string { return filepath.Join("/run/netns", n.name) }
+func (n Node) Path() string { return n.path }
 
 // in runs f in the node's network namespace, on a thread that is thrown away.
 func (n Node) in(f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		handle, err := netns.GetFromPath(n.Path())
+		handle, err := netns.GetFromPath(n.path)
 		if err == nil {
 			err = netns.Set(handle)
 			handle.Close()
@@ -122,7 +123,7 @@ func (n Node) Serve(t *testing.T, port int) {
 		return err
 	})
 	if err != nil {
-		t.Fatalf("listen in %s: %v", n.name, err)
+		t.Fatalf("listen in %s: %v", n.path, err)
 	}
 	t.Cleanup(func() { listener.Close() })
 	go func() {
@@ -139,16 +140,17 @@ func (n Node) Serve(t *testing.T, port int) {
 }
 
 // Dial connects to a port that Serve answers, and returns the address that the
-// server sees, or the error after a second.
-func (n Node) Dial(addr string, port int) (string, error) {
+// server sees, or the error after wait. Where packets were dropped just before, the
+// kernel may take a second until it asks again who has the address.
+func (n Node) Dial(addr string, port int, wait time.Duration) (string, error) {
 	var seen string
 	err := n.in(func() error {
-		conn, err := net.DialTimeout("tcp", net.JoinHostPort(addr, fmt.Sprint(port)), dialTimeout)
+		conn, err := net.DialTimeout("tcp", net.JoinHostPort(addr, fmt.Sprint(port)), wait)
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
-		if err := conn.SetDeadline(time.Now().Add(dialTimeout)); err != nil {
+		if err := conn.SetDeadline(time.Now().Add(wait)); err != nil {
 			return err
 		}
 		text, err := io.ReadAll(conn)
