@@ -27,7 +27,8 @@ const (
 )
 
 const (
-	// engine28Variable names the directory where Engine28 is unpacked (usr/bin, usr/sbin).
+	// engine28Variable names the directory where Engine28 is unpacked: its dockerd, containerd
+	// and shim. The runc is the machine's.
 	engine28Variable = "MASCRI_TEST_ENGINE28"
 	// cgroupVariable names the cgroup below which all containers of a test run are.
 	cgroupVariable = "MASCRI_TEST_CGROUP"
@@ -41,20 +42,26 @@ const (
 // The test must run InNamespaces; without root it is skipped.
 func Start(t testing.TB, version Version, flags ...string) string {
 	t.Helper()
+	return StartDaemon(t, version, flags...).Host()
+}
+
+// StartDaemon is Start for a test that restarts or stops the engine meanwhile.
+func StartDaemon(t testing.TB, version Version, flags ...string) *Daemon {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("an engine needs root")
 	}
 	if os.Getenv(stage) == "" {
 		t.Fatal("enginetest.Start needs a TestMain that calls enginetest.InNamespaces")
 	}
-	d := &dockerd{directory: mountTemp(t), path: binaries(t, version), flags: flags}
-	d.start(t)
-	t.Cleanup(func() { d.stop(t) })
-	return d.host()
+	d := &Daemon{directory: mountTemp(t), path: binaries(t, version), flags: flags}
+	d.Start(t)
+	t.Cleanup(func() { d.Stop(t) })
+	return d
 }
 
-// dockerd is one running engine.
-type dockerd struct {
+// Daemon is one dockerd. Its methods are for one goroutine.
+type Daemon struct {
 	directory string // tmpfs of its own, which overlay2 works on whatever is below
 	path      string // PATH to find its binaries
 	flags     []string
@@ -62,11 +69,13 @@ type dockerd struct {
 	ended     chan error
 }
 
-func (d *dockerd) host() string { return "unix://" + d.file("docker.sock") }
+// Host is the address, which stays over restarts.
+func (d *Daemon) Host() string { return "unix://" + d.file("docker.sock") }
 
-func (d *dockerd) file(name string) string { return filepath.Join(d.directory, name) }
+func (d *Daemon) file(name string) string { return filepath.Join(d.directory, name) }
 
-func (d *dockerd) start(t testing.TB) {
+// Start runs the engine, after Stop on the state that it had, and returns once it answers.
+func (d *Daemon) Start(t testing.TB) {
 	t.Helper()
 	log, err := os.Create(d.file("log"))
 	if err != nil {
@@ -78,7 +87,7 @@ func (d *dockerd) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	d.process = exec.Command(binary, append([]string{
-		"--host", d.host(),
+		"--host", d.Host(),
 		"--data-root", d.file("data"),
 		"--exec-root", d.file("exec"),
 		"--pidfile", d.file("pid"),
@@ -101,9 +110,9 @@ func (d *dockerd) start(t testing.TB) {
 }
 
 // await returns once the engine answers.
-func (d *dockerd) await(t testing.TB) {
+func (d *Daemon) await(t testing.TB) {
 	t.Helper()
-	api, err := client.New(client.WithHost(d.host()))
+	api, err := client.New(client.WithHost(d.Host()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,8 +133,9 @@ func (d *dockerd) await(t testing.TB) {
 	}
 }
 
-// stop kills what runs and ends the engine; its containerd goes with it.
-func (d *dockerd) stop(t testing.TB) {
+// Stop ends the engine in order and its containerd with it; with them all containers,
+// unless it has live-restore.
+func (d *Daemon) Stop(t testing.TB) {
 	t.Helper()
 	if t.Failed() {
 		t.Logf("the engine's log ends with:\n%s", d.logTail())
@@ -142,7 +152,7 @@ func (d *dockerd) stop(t testing.TB) {
 	}
 }
 
-func (d *dockerd) logTail() []byte {
+func (d *Daemon) logTail() []byte {
 	log, err := os.ReadFile(d.file("log"))
 	if err != nil {
 		return []byte(err.Error())
@@ -182,21 +192,10 @@ func binaries(t testing.TB, version Version) string {
 		_, source, _, _ := runtime.Caller(0)
 		directory = filepath.Join(filepath.Dir(source), "../../../bin/engine28")
 	}
-	if _, err := os.Stat(filepath.Join(directory, "usr/sbin/dockerd")); err != nil {
-		t.Fatalf("engine %s: %v: set %s or unpack one there", version, err, engine28Variable)
+	if _, err := os.Stat(filepath.Join(directory, "dockerd")); err != nil {
+		t.Fatalf("engine %s: %v: run make build, or name its directory in %s", version, err, engine28Variable)
 	}
-	// The machine's runc is the newer one where both have it.
-	return fmt.Sprintf("%s:%s/usr/bin:%s/usr/sbin:%s", runcFirst(t), directory, directory, system)
-}
-
-// runcFirst returns a directory that holds nothing but the machine's runc.
-func runcFirst(t testing.TB) string {
-	t.Helper()
-	directory := t.TempDir()
-	if err := os.Symlink("/usr/sbin/runc", filepath.Join(directory, "runc")); err != nil {
-		t.Fatal(err)
-	}
-	return directory
+	return directory + ":" + system
 }
 
 func lookPath(name, path string) (string, error) {
