@@ -11,8 +11,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is the release, set by the linker (-X main.version=...).
-var version = "0.0.0-dev"
+// Set by the linker (-X main.version=...).
+var (
+	version = "0.0.0-dev" // the release
+	commit  = ""          // that it was built from; empty: what Go has stamped, if anything
+)
 
 // criVersion is the version of the CRI that is served.
 const criVersion = "v1"
@@ -29,24 +32,33 @@ type build struct {
 func thisBuild() build {
 	b := build{
 		Version:    version,
-		Commit:     "unknown",
+		Commit:     commit,
 		Go:         runtime.Version(),
 		CRIVersion: criVersion,
 		Platform:   runtime.GOOS + "/" + runtime.GOARCH,
 	}
-	stamp, _ := debug.ReadBuildInfo()
-	if stamp == nil {
-		return b
+	if b.Commit == "" {
+		b.Commit = stampedCommit()
 	}
+	return b
+}
+
+// stampedCommit is what "go build" notes by itself in a clone, unless told not to.
+func stampedCommit() string {
+	stamp, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	revision, modified := "unknown", ""
 	for _, s := range stamp.Settings {
 		switch {
 		case s.Key == "vcs.revision":
-			b.Commit = s.Value
+			revision = s.Value
 		case s.Key == "vcs.modified" && s.Value == "true":
-			b.Commit += ", modified"
+			modified = ", modified"
 		}
 	}
-	return b
+	return revision + modified
 }
 
 func newVersion() *cobra.Command {
