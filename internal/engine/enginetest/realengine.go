@@ -27,7 +27,7 @@ const (
 )
 
 const (
-	// engine28Variable names the directory where Engine28 is unpacked: its dockerd, containerd
+	// engine28Variable names the directory where Engine28 is unpacked (usr/bin, usr/sbin): its dockerd, containerd
 	// and shim. The runc is the machine's.
 	engine28Variable = "MASCRI_TEST_ENGINE28"
 	// cgroupVariable names the cgroup below which all containers of a test run are.
@@ -192,10 +192,10 @@ func binaries(t testing.TB, version Version) string {
 		_, source, _, _ := runtime.Caller(0)
 		directory = filepath.Join(filepath.Dir(source), "../../../bin/engine28")
 	}
-	if _, err := os.Stat(filepath.Join(directory, "dockerd")); err != nil {
+	if _, err := os.Stat(filepath.Join(directory, "usr/sbin/dockerd")); err != nil {
 		t.Fatalf("engine %s: %v: run make build, or name its directory in %s", version, err, engine28Variable)
 	}
-	return directory + ":" + system
+	return directory + "/usr/sbin:" + directory + "/usr/bin:" + system
 }
 
 func lookPath(name, path string) (string, error) {
