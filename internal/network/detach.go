@@ -123,7 +123,7 @@ func (n *Network) del(ctx context.Context, rec record) error {
 }
 
 func (n *Network) runDel(ctx context.Context, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) error {
-	ctx, cancel := context.WithTimeout(ctx, delTimeout)
+	ctx, cancel := context.WithTimeout(ctx, n.delTimeout)
 	defer cancel()
 	release, err := n.dels.take(ctx)
 	if err != nil {

@@ -25,7 +25,7 @@ const (
 	// maxOutput bounds what a plugin may print; real results are a few KiB.
 	maxOutput = 1 << 20
 	// maxTail bounds what is kept of a plugin's stderr: its end.
-	maxTail = 2 << 10
+	maxTail = 1 << 10
 	// busyRetries and busyDelay wait for a plugin that is being replaced.
 	busyRetries = 10
 	busyDelay   = 100 * time.Millisecond
@@ -161,23 +161,23 @@ func (failed *pluginError) judge(stdout *head, err error) ([]byte, error) {
 		failed.output = fmt.Sprintf("printed more than %d bytes", maxOutput)
 		return nil, failed
 	case failed.command == "ADD":
-		if err := checkResult(stdout.Bytes()); err != nil {
+		if err := checkResult(stdout.kept); err != nil {
 			failed.output = err.Error()
 			return nil, failed
 		}
 	}
-	return stdout.Bytes(), nil
+	return stdout.kept, nil
 }
 
 // read takes what a failed plugin printed.
 func (failed *pluginError) read(stdout *head) {
 	var cni types.Error
-	if err := json.Unmarshal(stdout.Bytes(), &cni); err == nil && (cni.Code != 0 || cni.Msg != "") {
+	if err := json.Unmarshal(stdout.kept, &cni); err == nil && (cni.Code != 0 || cni.Msg != "") {
 		failed.cni = &cni
 		return
 	}
-	if stdout.Len() > 0 {
-		failed.output = "printed " + quote(stdout.Bytes())
+	if len(stdout.kept) > 0 {
+		failed.output = "printed " + quote(stdout.kept)
 	}
 }
 
@@ -231,17 +231,15 @@ func quote(output []byte) string {
 
 // head keeps the first maxOutput bytes written to it.
 type head struct {
-	bytes.Buffer
+	kept []byte
 	over bool
 }
 
 func (h *head) Write(p []byte) (int, error) {
-	if room := maxOutput - h.Len(); len(p) > room {
-		h.over = true
-		h.Buffer.Write(p[:room])
-		return len(p), nil
-	}
-	return h.Buffer.Write(p)
+	fit := min(len(p), maxOutput-len(h.kept))
+	h.kept = append(h.kept, p[:fit]...)
+	h.over = h.over || fit < len(p)
+	return len(p), nil
 }
 
 // tail keeps the last maxTail bytes written to it.

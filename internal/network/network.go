@@ -62,6 +62,7 @@ type Network struct {
 	// Chains of ADD and of DEL have slots of their own: DELs that hang must not
 	// keep pods from starting.
 	adds, dels slots
+	delTimeout time.Duration
 
 	looks      atomic.Uint64
 	snap       atomic.Pointer[snapshot]
@@ -85,11 +86,12 @@ func New(cfg Config) (*Network, error) {
 	}
 	width := 2 * runtime.NumCPU()
 	n := &Network{
-		cfg:     cfg,
-		bootID:  strings.TrimSpace(string(bootID)),
-		adds:    make(slots, width),
-		dels:    make(slots, width),
-		records: map[string]record{},
+		cfg:        cfg,
+		bootID:     strings.TrimSpace(string(bootID)),
+		adds:       make(slots, width),
+		dels:       make(slots, width),
+		delTimeout: delTimeout,
+		records:    map[string]record{},
 	}
 	if err := n.loadRecords(); err != nil {
 		return nil, err

@@ -92,6 +92,7 @@ func newNode(t *testing.T) *node {
 	if _, err := os.Stat(filepath.Join(plugins, "bridge")); err != nil {
 		t.Fatalf("no CNI plugins in %s: run `make build` first", plugins)
 	}
+	t.Cleanup(func() { _ = exec.Command("ip", "link", "delete", "cni0").Run() })
 	dir := t.TempDir()
 	n := &node{t: t, ipam: filepath.Join(dir, "ipam"), forward: &fakeForwarder{}, log: &bytes.Buffer{}}
 	n.cfg = Config{
@@ -312,6 +313,33 @@ func (s *syncWriter) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.w.Write(p)
+}
+
+// call is one call of the chaos plugin, as it dumped it.
+type call struct {
+	Verb, Args, Netns string
+	Config            json.RawMessage
+}
+
+// calls reads the dump of a chaos plugin, and empties it.
+func (n *node) calls(dump string) []call {
+	n.t.Helper()
+	data, err := os.ReadFile(dump)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var calls []call
+	for line := range bytes.Lines(data) {
+		var c call
+		if err := json.Unmarshal(line, &c); err != nil {
+			n.t.Fatal(err)
+		}
+		calls = append(calls, c)
+	}
+	if err := os.Remove(dump); err != nil {
+		n.t.Fatal(err)
+	}
+	return calls
 }
 
 // recordOnDisk reads a sandbox's record file.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/fsnotify/fsnotify"
 )
@@ -168,8 +169,7 @@ type verdict struct {
 	err error
 }
 
-// askPlugins runs the STATUS verb, which configurations of version 1.1.0 have.
-// Only two answers say anything: that ADD would fail, or connectivity is limited.
+// askPlugins runs the STATUS verb, which configurations from version 1.1.0 on have.
 func (n *Network) askPlugins(ctx context.Context) {
 	snap := n.snap.Load()
 	if snap.chosen == nil || missing(snap.found) != nil {
@@ -177,14 +177,25 @@ func (n *Network) askPlugins(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	err := plain(n.cni(nil).GetStatusNetworkList(ctx, snap.chosen.list))
-	var cni *types.Error
-	if errors.As(err, &cni) && (cni.Code == types.ErrPluginNotAvailable || cni.Code == types.ErrLimitedConnectivity) {
-		n.verdict.Store(&verdict{snap.chosen, err})
-		return
+	n.verdict.Store(&verdict{snap.chosen, n.ask(ctx, snap.chosen)})
+}
+
+// ask returns the first plugin's answer that says something: that ADD would fail
+// (code 50) or that connectivity is limited (51). Any other error says that the
+// plugin can't tell, as many can't.
+func (n *Network) ask(ctx context.Context, net *network) error {
+	for _, plugin := range net.list.Plugins {
+		// One at a time, as libcni stops at the first error, whatever it says.
+		single := *net.list
+		single.Plugins = []*libcni.PluginConfig{plugin}
+		err := plain(n.cni(nil).GetStatusNetworkList(ctx, &single))
+		var cni *types.Error
+		if errors.As(err, &cni) && (cni.Code == types.ErrPluginNotAvailable || cni.Code == types.ErrLimitedConnectivity) {
+			return err
+		}
+		if err != nil {
+			n.cfg.Logger.Debug("plugin can't tell its status", "file", net.file, "error", err)
+		}
 	}
-	if err != nil {
-		n.cfg.Logger.Debug("plugin can't tell its status", "file", snap.chosen.file, "error", err)
-	}
-	n.verdict.Store(&verdict{snap.chosen, nil})
+	return nil
 }

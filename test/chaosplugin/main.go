@@ -25,6 +25,7 @@ type chaos struct {
 	Counter string   `json:"counter"` // a file that counts calls, a byte each
 	Call    int      `json:"call"`    // with Counter: the behaviour is for this call alone, counted from 1
 
+	Dump     string `json:"dump"`     // a file that each call appends a line to, see call
 	Stubborn bool   `json:"stubborn"` // ignores SIGTERM
 	Child    string `json:"child"`    // leaves a child that holds stdout and stderr for this time
 	Sleep    string `json:"sleep"`    // before all that follows; such as 5s
@@ -41,6 +42,14 @@ type config struct {
 	CNIVersion string          `json:"cniVersion"`
 	PrevResult json.RawMessage `json:"prevResult"`
 	Chaos      chaos           `json:"chaos"`
+}
+
+// call is what the plugin was called with.
+type call struct {
+	Verb   string          `json:"verb"`
+	Args   string          `json:"args"`
+	Netns  string          `json:"netns"`
+	Config json.RawMessage `json:"config"`
 }
 
 func main() {
@@ -63,6 +72,9 @@ func run(verb string) error {
 	if err := json.Unmarshal(input, &conf); err != nil {
 		return err
 	}
+	if err := conf.Chaos.dump(call{verb, os.Getenv("CNI_ARGS"), os.Getenv("CNI_NETNS"), input}); err != nil {
+		return err
+	}
 	meant, err := conf.Chaos.meant(verb)
 	if err != nil {
 		return err
@@ -80,6 +92,18 @@ func run(verb string) error {
 	}
 	_, err = os.Stdout.Write(conf.PrevResult)
 	return err
+}
+
+func (c chaos) dump(called call) error {
+	if c.Dump == "" {
+		return nil
+	}
+	file, err := os.OpenFile(c.Dump, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return json.NewEncoder(file).Encode(called)
 }
 
 // meant tells whether the behaviour is for this call.
