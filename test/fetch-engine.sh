@@ -35,7 +35,9 @@ echo "fetching Docker Engine from Debian $suite"
 "${apt[@]}" update
 (cd "$tmp/debs" && "${apt[@]}" download docker.io docker-cli containerd)
 for deb in "$tmp"/debs/*.deb; do dpkg -x "$deb" "$tmp/root"; done
-rm -rf "$dir" && mkdir -p "$dir"
-cp -a "$tmp"/root/usr/bin/{containerd,containerd-shim-runc-v2,ctr,docker} "$tmp"/root/usr/sbin/{dockerd,docker-proxy} "$dir/"
-"$dir/dockerd" --version
-"$dir/containerd" --version
+# Its runc needs a newer C library than many machines have: theirs is used.
+rm -f "$tmp"/root/usr/{,s}bin/runc
+rm -rf "$tmp"/root/{etc,lib,usr/lib,usr/share}
+rm -rf "$dir" && mkdir -p "$(dirname "$dir")" && mv "$tmp/root" "$dir"
+"$dir/usr/sbin/dockerd" --version
+"$dir/usr/bin/containerd" --version
