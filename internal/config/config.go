@@ -9,26 +9,27 @@ package config
 // DefaultPath is the file that is read where none is named. It may be missing.
 const DefaultPath = "/etc/mascri/config.toml"
 
-// Config is every setting of MasCRI. See options for what each means.
+// Config is every setting of MasCRI. See options for what each means. Its keys are the
+// same in JSON, as which the daemon shows it.
 type Config struct {
-	Socket       string  `toml:"socket"`
-	StateDir     string  `toml:"state_dir"`
-	LogLevel     string  `toml:"log_level"`
-	SandboxImage string  `toml:"sandbox_image"`
-	Engine       Engine  `toml:"engine"`
-	Network      Network `toml:"network"`
+	Socket       string  `toml:"socket" json:"socket"`
+	StateDir     string  `toml:"state_dir" json:"state_dir"`
+	LogLevel     string  `toml:"log_level" json:"log_level"`
+	SandboxImage string  `toml:"sandbox_image" json:"sandbox_image"`
+	Engine       Engine  `toml:"engine" json:"engine"`
+	Network      Network `toml:"network" json:"network"`
 }
 
 // Engine says where Docker Engine is.
 type Engine struct {
-	Host string `toml:"host"`
+	Host string `toml:"host" json:"host"`
 }
 
 // Network says where CNI's configs and plugins are.
 type Network struct {
-	ConfigDir      string   `toml:"config_dir"`
-	BinDirs        []string `toml:"bin_dirs"`
-	DefaultNetwork bool     `toml:"default_network"`
+	ConfigDir      string   `toml:"config_dir" json:"config_dir"`
+	BinDirs        []string `toml:"bin_dirs" json:"bin_dirs"`
+	DefaultNetwork bool     `toml:"default_network" json:"default_network"`
 }
 
 // Default returns the settings that hold where nothing is set.

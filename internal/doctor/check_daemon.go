@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // publicBits are those of a socket's mode that let others than root and its group in.
@@ -30,11 +32,14 @@ func checkDaemon(s seen) []Result {
 			"chmod 0660 " + d.socket})
 	}
 	for _, c := range d.conditions {
-		if c.GetStatus() {
+		switch {
+		case c.GetStatus():
 			results = append(results, Result{check, OK, c.GetType(), ""})
-			continue
+		case c.GetType() == cri.NetworkReady && d.network != nil:
+			results = append(results, Result{check, Fail, fmt.Sprintf("not %s: %s", c.GetType(), c.GetReason()), "see CNI above"})
+		default:
+			results = append(results, Result{check, Fail, fmt.Sprintf("not %s: %s: %s", c.GetType(), c.GetReason(), c.GetMessage()), "see the message, and engine above"})
 		}
-		results = append(results, Result{check, Fail, fmt.Sprintf("not %s: %s: %s", c.GetType(), c.GetReason(), c.GetMessage()), "see the message, and the lines above"})
 	}
 	return results
 }

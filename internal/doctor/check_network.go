@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -83,6 +84,30 @@ func checkDefaultNetwork(s seen) []Result {
 		return []Result{{check, OK, "not used, as there is a CNI config", ""}}
 	}
 	return nil // said by checkConfig
+}
+
+// checkSubnets finds interfaces that compete for the addresses of pods, such as the
+// bridges of two networks. An address without a subnet (/32) leads no packets astray.
+func checkSubnets(s seen) []Result {
+	const check = "subnet"
+	var results []Result
+	for _, text := range s.network.Subnets {
+		subnet, err := netip.ParsePrefix(text)
+		if err != nil {
+			continue // said by the plugin
+		}
+		var links []string
+		for _, a := range s.addresses {
+			if !a.prefix.IsSingleIP() && subnet.Overlaps(a.prefix) && !slices.Contains(links, a.link) {
+				links = append(links, a.link)
+			}
+		}
+		if len(links) > 1 {
+			results = append(results, Result{check, Fail, fmt.Sprintf("%s are both in %s: what is meant for a pod may be sent to the wrong one", strings.Join(links, " and "), text),
+				fmt.Sprintf("give one of them another subnet, or delete what is left over (ip link delete %s)", links[len(links)-1])})
+		}
+	}
+	return results
 }
 
 // checkForwarding looks at the kernel's switches. The plugin bridge turns them on

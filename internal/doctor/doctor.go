@@ -52,6 +52,7 @@ func judge(s seen) Report {
 		checkConfig,
 		checkPlugins,
 		checkDefaultNetwork,
+		checkSubnets,
 		checkForwarding,
 		checkForwardPolicy,
 		checkIPTables,

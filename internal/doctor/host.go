@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +21,35 @@ func (s *seen) lookAtHost() {
 	s.euid = os.Geteuid()
 	s.systemd = exists("/run/systemd/system") // as sd_booted(3) tells
 	s.ipv6 = exists("/proc/sys/net/ipv6/conf/all/forwarding")
+	s.addresses = addresses()
+}
+
+// address is one of an interface of the host.
+type address struct {
+	link   string
+	prefix netip.Prefix
+}
+
+// addresses leaves out what the kernel does not tell, as it is only asked for
+// conflicts among the others.
+func addresses() []address {
+	links, err := net.Interfaces()
+	if err != nil {
+		return nil
+	}
+	var all []address
+	for _, link := range links {
+		list, err := link.Addrs()
+		if err != nil {
+			continue // it is gone
+		}
+		for _, a := range list {
+			if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+				all = append(all, address{link.Name, prefix})
+			}
+		}
+	}
+	return all
 }
 
 func exists(path string) bool {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,7 +71,13 @@ func healthy() seen {
 			},
 			IPv4: true,
 		},
-		ipv6:     true,
+		ipv6: true,
+		addresses: []address{
+			{"lo", netip.MustParsePrefix("127.0.0.1/8")},
+			{"cni0", netip.MustParsePrefix("10.88.0.1/16")},
+			{"cni0", netip.MustParsePrefix("10.88.255.1/16")},
+			{"veth1", netip.MustParsePrefix("10.88.0.1/32")}, // plugin ptp does so
+		},
 		commands: commands{iptables: "iptables v1.8.9 (nf_tables)"},
 		daemon: daemon{
 			socket: "/run/mascri/mascri.sock", mode: fs.ModeSocket | 0o660, name: "mascri", version: "1.2.3",
@@ -225,6 +232,15 @@ func TestVerdicts(t *testing.T) {
 			s.network = pod.NetworkStatus{PodCIDRs: []string{"10.244.1.0/24"}}
 		}, "default network", []string{"ok: off, as the cluster gave the pod CIDR 10.244.1.0/24"}},
 
+		{"two bridges with the pods' addresses", func(s *seen) {
+			s.addresses = append(s.addresses, address{"podman0", netip.MustParsePrefix("10.88.0.1/16")})
+		}, "subnet", []string{
+			"fail: cni0 and podman0 are both in 10.88.0.0/16: what is meant for a pod may be sent to the wrong one | give one of them another subnet, or delete what is left over (ip link delete podman0)"}},
+		{"two bridges of other networks", func(s *seen) {
+			s.network.Subnets = []string{"10.99.0.0/16", "not a subnet"}
+			s.addresses = append(s.addresses, address{"podman0", netip.MustParsePrefix("10.88.0.1/16")})
+		}, "subnet", nil},
+
 		{"forwarding is off", func(s *seen) { s.firewall.IPv4 = false }, "ip_forward", []string{
 			"warn: net.ipv4.ip_forward is 0: pods reach nothing beyond their own bridge unless a CNI plugin sets it | sysctl -w net.ipv4.ip_forward=1, and the same in /etc/sysctl.d"}},
 		{"forwarding is off before the first pod of the default network", func(s *seen) {
@@ -291,7 +307,12 @@ func TestVerdicts(t *testing.T) {
 			"ok: version 1.2.3 answers at /run/mascri/mascri.sock",
 			"fail: /run/mascri/mascri.sock has mode 0666: whoever can write to it owns this machine | chmod 0660 /run/mascri/mascri.sock",
 			"ok: RuntimeReady",
-			"fail: not NetworkReady: NoNetworkConfig: none | see the message, and the lines above"}},
+			"fail: not NetworkReady: NoNetworkConfig | see CNI above"}},
+		{"daemon has no engine", func(s *seen) {
+			s.daemon.conditions = []*cri.RuntimeCondition{{Type: "RuntimeReady", Reason: "EngineUnavailable", Message: "refused"}}
+		}, "daemon", []string{
+			"ok: version 1.2.3 answers at /run/mascri/mascri.sock",
+			"fail: not RuntimeReady: EngineUnavailable: refused | see the message, and engine above"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

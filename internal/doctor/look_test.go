@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -105,6 +107,9 @@ func TestLookWithoutDaemon(t *testing.T) {
 	}
 	if s.engine.Version != "28.5.2" || !errors.Is(s.imageErr, errdefs.ErrNotFound) {
 		t.Errorf("engine %+v, image %v", s.engine, s.imageErr)
+	}
+	if !slices.Contains(s.addresses, address{"lo", netip.MustParsePrefix("127.0.0.1/8")}) {
+		t.Errorf("addresses %v", s.addresses)
 	}
 	if !s.firewall.IPv4 || s.oomFloor != -5 || !s.oomRestricted || s.euid != os.Geteuid() {
 		t.Errorf("%+v", s)

@@ -63,6 +63,7 @@ type seen struct {
 	network        pod.NetworkStatus
 	networkErr     error
 	defaultNetwork bool
+	addresses      []address
 
 	firewall    firewall.Report
 	firewallErr error
