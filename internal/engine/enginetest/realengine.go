@@ -27,8 +27,8 @@ const (
 )
 
 const (
-	// engine28Variable names the directory where Engine28 is unpacked (usr/bin, usr/sbin): its dockerd, containerd
-	// and shim. The runc is the machine's.
+	// engine28Variable names the directory where Engine28 is unpacked (usr/bin, usr/sbin):
+	// its dockerd, containerd and shim. The runc is the machine's.
 	engine28Variable = "MASCRI_TEST_ENGINE28"
 	// cgroupVariable names the cgroup below which all containers of a test run are.
 	cgroupVariable = "MASCRI_TEST_CGROUP"

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -32,6 +33,9 @@ func sysctls(spec pod.SandboxSpec, _ Host, _ *container.Config, out *container.H
 	return nil
 }
 
+// sysctlName keeps a name below /proc/sys: no element is empty or made of dots.
+var sysctlName = regexp.MustCompile(`^[A-Za-z0-9_-]+([./][A-Za-z0-9_-]+)*$`)
+
 // normalizeSysctl writes a name as sysctl(8) understands it with dots as separators:
 // where the first separator is a slash, slashes separate and dots are part of a name
 // (net/ipv4/conf/eth0.1/forwarding is net.ipv4.conf.eth0/1.forwarding).
@@ -43,7 +47,7 @@ func normalizeSysctl(name string) string {
 }
 
 func checkSysctl(key, name string, options *cri.NamespaceOption) error {
-	if strings.Contains(name, "..") || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".") || strings.ContainsAny(name, " \t\n\x00=") {
+	if !sysctlName.MatchString(key) {
 		return invalid("linux.sysctls: %q is no sysctl name", key)
 	}
 	switch {
