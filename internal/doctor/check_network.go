@@ -104,7 +104,7 @@ func checkSubnets(s seen) []Result {
 		}
 		if len(links) > 1 {
 			results = append(results, Result{check, Fail, fmt.Sprintf("%s are both in %s: what is meant for a pod may be sent to the wrong one", strings.Join(links, " and "), text),
-				fmt.Sprintf("give one of them another subnet, or delete what is left over (ip link delete %s)", links[len(links)-1])})
+				"give one of them another subnet, or remove the one that no pod uses any more with ip link delete"})
 		}
 	}
 	return results

@@ -235,7 +235,7 @@ func TestVerdicts(t *testing.T) {
 		{"two bridges with the pods' addresses", func(s *seen) {
 			s.addresses = append(s.addresses, address{"podman0", netip.MustParsePrefix("10.88.0.1/16")})
 		}, "subnet", []string{
-			"fail: cni0 and podman0 are both in 10.88.0.0/16: what is meant for a pod may be sent to the wrong one | give one of them another subnet, or delete what is left over (ip link delete podman0)"}},
+			"fail: cni0 and podman0 are both in 10.88.0.0/16: what is meant for a pod may be sent to the wrong one | give one of them another subnet, or remove the one that no pod uses any more with ip link delete"}},
 		{"two bridges of other networks", func(s *seen) {
 			s.network.Subnets = []string{"10.99.0.0/16", "not a subnet"}
 			s.addresses = append(s.addresses, address{"podman0", netip.MustParsePrefix("10.88.0.1/16")})
