@@ -13,7 +13,6 @@ endif
 HOSTARCH := $(shell go env GOHOSTARCH)
 GOARCH   ?= $(shell go env GOARCH)
 export GOARCH
-export CGO_ENABLED := 0
 
 # What is built for another architecture stays out of the way of the demo and tests.
 BIN := bin$(if $(filter-out $(HOSTARCH),$(GOARCH)),/linux-$(GOARCH))
@@ -25,7 +24,7 @@ VERSION ?= $(shell v=$$($(GIT) describe --tags --match 'v*' --dirty 2>/dev/null)
 	echo "0.0.0-dev-g$$($(GIT) describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)")
 
 # $(call build,directory) is the command that builds there.
-build = go build -C $(1) -buildvcs=false -trimpath
+build = CGO_ENABLED=0 go build -C $(1) -buildvcs=false -trimpath
 STRIP   := -s -w
 
 # The version of a module that a directory under tools/ pins.
@@ -95,11 +94,12 @@ deps:
 
 ## Testing ###################################################################
 
+LINT := bin/golangci-lint
+
 .PHONY: test
-test: deps build lint ## Run every test: unit tests with the race detector, then on real Docker Engines
+test: deps build $(LINT) ## Run every test: linters, unit tests with the race detector, real Docker Engines, the demo
 	@test/all.sh
 
-LINT := bin/golangci-lint
 $(LINT): tools/lint/go.mod tools/lint/go.sum
 	GOARCH=$(HOSTARCH) $(call build,tools/lint) -ldflags '$(STRIP)' -o $(CURDIR)/$@ tool
 

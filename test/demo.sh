@@ -32,10 +32,9 @@ failed() {
 	trap - ERR
 	echo >&2
 	echo "error: the demo failed at step $step, \"$doing\"" >&2
-	local log
-	for log in mascri dockerd; do
-		[ ! -s "$work/$log.log" ] || { echo "--- last lines of $log's log:" >&2; tail -n 15 "$work/$log.log" >&2; }
-	done
+	local log=mascri
+	[ -s "$work/mascri.log" ] || log=dockerd
+	[ ! -s "$work/$log.log" ] || { echo "--- last lines of $log's log:" >&2; tail -n 15 "$work/$log.log" >&2; }
 	if [ -n "${KEEP:-}" ]; then
 		echo "left as it is; \"test/demo.sh clean\" removes it" >&2
 	else
@@ -99,6 +98,7 @@ choose_config() {
 		say "yours is used: $file"
 		return
 	done
+	[ -d "$conf_dir" ] || touch "$work/own.conf_dir"
 	mkdir -p "$conf_dir"
 	ip link show cni0 >/dev/null 2>&1 || touch "$work/own.bridge"
 	[ -e "$ipam" ] || touch "$work/own.ipam"
@@ -107,14 +107,12 @@ choose_config() {
 	say "there was none; the example is now $example"
 }
 
-chains() { { iptables -S | sed -nE 's/^-N (MASCRI-.*)/iptables \1/p'; ip6tables -S | sed -nE 's/^-N (MASCRI-.*)/ip6tables \1/p'; } 2>/dev/null; }
-
 start_mascri() {
 	step "MasCRI"
-	chains >"$work/chains"
 	docker images -q 'localhost/mascri/sandbox' >"$work/images"
+	# Without MasCRI's own default network: this is about the config in the directory.
 	background mascri "$root/bin/mascri" serve --socket "$socket" --state-dir "$work/state" ${DOCKER_HOST:+--engine-host "$DOCKER_HOST"} \
-		--cni-conf-dir "$conf_dir" --cni-bin-dir /opt/cni/bin --cni-bin-dir /usr/lib/cni --cni-bin-dir /usr/libexec/cni --cni-bin-dir "$root/bin/cni"
+		--default-network=false --cni-conf-dir "$conf_dir" --cni-bin-dir /opt/cni/bin --cni-bin-dir /usr/lib/cni --cni-bin-dir /usr/libexec/cni --cni-bin-dir "$root/bin/cni"
 	printf '%s\n' "runtime-endpoint: unix://$socket" "image-endpoint: unix://$socket" "timeout: 120" >"$work/crictl.yaml"
 	wait_for 30 crictl version || fail "MasCRI does not answer on $socket"
 	say "$(crictl version | sed -nE 's/^Runtime(Name|Version): *//p' | xargs) serves on $socket"
@@ -225,14 +223,13 @@ remove_pods() {
 	[ ${#left[@]} = 0 ] || fail "left behind: ${left[*]}"
 }
 
-# remove_rules removes the forwarding chains that came with this demo's daemon.
+# remove_rules removes the forwarding rules of this demo's daemon.
 remove_rules() {
-	[ -e "$work/chains" ] || return 0
-	local tables chain
-	comm -13 <(sort "$work/chains") <(chains | sort) | while read -r tables chain; do
-		$tables -D DOCKER-USER -j "$chain" 2>/dev/null || true
-		$tables -F "$chain" && $tables -X "$chain" || true
-	done
+	local instance tables
+	instance=$(head -c 8 "$work/state/instance" 2>/dev/null) || return 0
+	for tables in iptables ip6tables; do
+		$tables -D DOCKER-USER -j "MASCRI-$instance" && $tables -F "MASCRI-$instance" && $tables -X "MASCRI-$instance" || true
+	done 2>/dev/null
 }
 
 clean() {
@@ -244,6 +241,7 @@ clean() {
 		comm -13 <(sort "$work/images") <(docker images -q 'localhost/mascri/sandbox' | sort) | xargs -r docker rmi >/dev/null
 	fi
 	[ ! -e "$work/own.config" ] || rm -f "$example"
+	[ ! -e "$work/own.conf_dir" ] || rmdir "$conf_dir" "$(dirname "$conf_dir")" 2>/dev/null || true
 	[ ! -e "$work/own.bridge" ] || ip link delete cni0 2>/dev/null || true
 	[ ! -e "$work/own.ipam" ] || rm -rf "$ipam"
 	[ ! -e "$work/docker.systemd" ] || systemctl stop docker.socket docker
