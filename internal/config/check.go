@@ -3,8 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -66,26 +66,12 @@ func checkBinDirs(dirs []string) error {
 	return nil
 }
 
+// checkLogLevel allows what slog.Level understands, but for its other spellings.
 func checkLogLevel(name string) error {
-	if _, err := ParseLevel(name); err != nil {
-		return err
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, name) {
+		return fmt.Errorf("%q is no log level: write debug, info, warn or error", name)
 	}
 	return nil
-}
-
-// ParseLevel returns the level that log_level names: debug, info, warn or error.
-func ParseLevel(name string) (slog.Level, error) {
-	switch name {
-	case "debug":
-		return slog.LevelDebug, nil
-	case "info":
-		return slog.LevelInfo, nil
-	case "warn":
-		return slog.LevelWarn, nil
-	case "error":
-		return slog.LevelError, nil
-	}
-	return 0, fmt.Errorf("%q is no log level: write debug, info, warn or error", name)
 }
 
 func checkImage(name string) error {

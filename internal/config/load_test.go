@@ -1,6 +1,7 @@
 package config
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -231,11 +232,14 @@ func TestKeysAreTakenInAnyCase(t *testing.T) {
 	}
 }
 
-func TestParseLevelKnowsWhatTheCheckAllows(t *testing.T) {
+func TestLogLevelsAreThoseOfSlog(t *testing.T) {
 	for _, name := range []string{"debug", "info", "warn", "error"} {
-		level, err := ParseLevel(name)
-		if err != nil || strings.ToLower(level.String()) != name {
-			t.Errorf("ParseLevel(%q) = %v, %v", name, level, err)
+		var level slog.Level
+		if err := checkLogLevel(name); err != nil {
+			t.Error(err)
+		}
+		if err := level.UnmarshalText([]byte(name)); err != nil || strings.ToLower(level.String()) != name {
+			t.Errorf("%q is %v to slog, %v", name, level, err)
 		}
 	}
 }
