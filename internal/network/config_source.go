@@ -41,9 +41,9 @@ func (src source) wrapAt(offset int, err error) error {
 	var mismatch *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &syntax):
-		offset += int(syntax.Offset) - 1 // it counts the offending byte
+		offset += int(syntax.Offset) - 1 // it counts the bytes with the offending one
 	case errors.As(err, &mismatch):
-		offset += int(mismatch.Offset)
+		offset += int(mismatch.Offset) - 1
 	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):
 		offset, err = len(src.data), errors.New("unexpected end of file")
 	}

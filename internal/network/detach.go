@@ -3,14 +3,12 @@ package network
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
-	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/mascri/mascri/internal/pod"
 )
@@ -44,7 +42,7 @@ func (n *Network) detach(ctx context.Context, sandboxID string) error {
 		return n.detachLost(ctx, sandboxID)
 	}
 	if rec.inherited {
-		if err := settle(ctx, sandboxID); err != nil {
+		if err := settle(ctx, sandboxID, settleGrace); err != nil {
 			return err
 		}
 	}
@@ -130,7 +128,7 @@ func (n *Network) runDel(ctx context.Context, list *libcni.NetworkConfigList, rt
 		return fmt.Errorf("wait for other detachments: %w", err)
 	}
 	defer release()
-	return plain(n.cni(nil).DelNetworkList(ctx, list, rt))
+	return plain(n.cni(func() { n.step("del-start") }).DelNetworkList(ctx, list, rt))
 }
 
 // seedCache gives libcni's cache the result that is recorded: DEL gets it from
@@ -165,25 +163,4 @@ func (n *Network) seedCache(rec record, list *libcni.NetworkConfigList, rt *libc
 		return fmt.Errorf("write libcni's cache: %w", err)
 	}
 	return nil
-}
-
-// list is the recorded configuration.
-func (rec record) list() (*libcni.NetworkConfigList, error) {
-	list, err := libcni.NetworkConfFromBytes(rec.Config)
-	if err != nil {
-		return nil, fmt.Errorf("recorded configuration: %w", err)
-	}
-	return list, nil
-}
-
-// encodeResult is the JSON form of a result in the version of its network.
-func encodeResult(res types.Result) ([]byte, error) {
-	if res == nil {
-		return nil, errors.New("the network has no plugins")
-	}
-	data, err := json.Marshal(res)
-	if err != nil {
-		return nil, fmt.Errorf("encode result: %w", err)
-	}
-	return data, nil
 }

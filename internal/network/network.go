@@ -43,8 +43,6 @@ type DefaultNetwork interface {
 	Conflist(ctx context.Context) ([]byte, error)
 	// Ensure puts the masquerade rules in place. It is idempotent and cheap.
 	Ensure(ctx context.Context) error
-	// Subnets are those of the network; none before the first Conflist.
-	Subnets() []netip.Prefix
 }
 
 // Forwarder lets traffic of attached subnets pass where the node would drop it.

@@ -35,6 +35,9 @@ func TestMain(m *testing.M) {
 		fmt.Println("not root: tests with real plugins are skipped")
 		os.Exit(m.Run())
 	}
+	if task := os.Getenv(crashTask); task != "" {
+		os.Exit(crash(task))
+	}
 	if os.Getenv(inside) == "" {
 		if err := enterNamespaces(); err != nil {
 			fmt.Fprintln(os.Stderr, "enter private namespaces:", err)
@@ -76,7 +79,7 @@ type node struct {
 	cfg     Config
 	ipam    string // host-local's directory
 	forward *fakeForwarder
-	log     *bytes.Buffer
+	log     *strings.Builder
 }
 
 // newNode makes an empty node. Its Network is made by start.
@@ -94,14 +97,14 @@ func newNode(t *testing.T) *node {
 	}
 	t.Cleanup(func() { _ = exec.Command("ip", "link", "delete", "cni0").Run() })
 	dir := t.TempDir()
-	n := &node{t: t, ipam: filepath.Join(dir, "ipam"), forward: &fakeForwarder{}, log: &bytes.Buffer{}}
+	n := &node{t: t, ipam: filepath.Join(dir, "ipam"), forward: &fakeForwarder{}, log: &strings.Builder{}}
 	n.cfg = Config{
 		ConfigDir: filepath.Join(dir, "net.d"),
 		BinDirs:   []string{plugins, chaosDir(t)},
 		StateDir:  filepath.Join(dir, "state"),
 		NetnsDir:  "/run/netns",
 		Forward:   n.forward,
-		Logger:    slog.New(slog.NewTextHandler(&syncWriter{w: n.log}, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Logger:    testLogger(n.log),
 	}
 	if err := os.MkdirAll(n.cfg.ConfigDir, 0o755); err != nil {
 		t.Fatal(err)
@@ -177,9 +180,15 @@ func (n *node) sandbox(id string) pod.AttachRequest {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
+	req := n.request(id)
+	req.PID = cmd.Process.Pid
+	return req
+}
+
+// request is that of a sandbox without a process.
+func (n *node) request(id string) pod.AttachRequest {
 	return pod.AttachRequest{
 		SandboxID: sandboxID(id), Namespace: "default", Name: "pod-" + id, UID: "uid-" + id,
-		PID:     cmd.Process.Pid,
 		Confirm: func(context.Context) error { return nil },
 	}
 }
@@ -304,9 +313,13 @@ func (f *fakeForwarder) noted() (int, []netip.Prefix) {
 	return f.calls, f.subnets
 }
 
+func testLogger(w *strings.Builder) *slog.Logger {
+	return slog.New(slog.NewTextHandler(&syncWriter{w: w}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
 type syncWriter struct {
 	mu sync.Mutex // guards w
-	w  *bytes.Buffer
+	w  *strings.Builder
 }
 
 func (s *syncWriter) Write(p []byte) (int, error) {

@@ -58,8 +58,15 @@ func decodeRecord(sandboxID string, data []byte) (record, error) {
 	if err := utils.ValidateInterfaceName(rec.IfName); err != nil {
 		return record{}, err
 	}
-	if _, err := libcni.NetworkConfFromBytes(rec.Config); err != nil {
+	if err := utils.ValidateNetworkName(rec.Network); err != nil {
 		return record{}, err
+	}
+	list, err := rec.list()
+	if err != nil {
+		return record{}, err
+	}
+	if list.Name != rec.Network || len(list.Plugins) == 0 {
+		return record{}, fmt.Errorf("its configuration is that of network %q, with %d plugins", list.Name, len(list.Plugins))
 	}
 	if rec.Result != nil {
 		if err := checkResult(rec.Result); err != nil {
@@ -85,6 +92,15 @@ func (rec record) runtimeConf(netnsPath string) *libcni.RuntimeConf {
 		Args:           rec.Args,
 		CapabilityArgs: capabilities,
 	}
+}
+
+// list is the recorded configuration.
+func (rec record) list() (*libcni.NetworkConfigList, error) {
+	list, err := libcni.NetworkConfFromBytes(rec.Config)
+	if err != nil {
+		return nil, fmt.Errorf("recorded configuration: %w", err)
+	}
+	return list, nil
 }
 
 // origin names a configuration for people.

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+
+	"github.com/containernetworking/cni/pkg/types"
 )
 
 // ifName is the interface that a pod is known by; only its addresses are the pod's.
@@ -78,7 +80,13 @@ func podAddresses(data []byte, netns string) ([]netip.Prefix, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the result has a bad address: %w", err)
 		}
-		addresses = append(addresses, netip.PrefixFrom(address.Addr().Unmap(), address.Bits()))
+		if address.Addr().Is4In6() {
+			address = netip.PrefixFrom(address.Addr().Unmap(), address.Bits()-96)
+		}
+		if !address.IsValid() {
+			return nil, fmt.Errorf("the result has a bad address: %q", text)
+		}
+		addresses = append(addresses, address)
 	}
 	if len(addresses) == 0 {
 		return nil, fmt.Errorf("the plugins succeeded, but gave %s of the sandbox no address", ifName)
@@ -119,4 +127,16 @@ func (i resultInterface) isPods(netns string) bool {
 	}
 	theirs, err := os.Stat(i.Sandbox) // the same namespace by another path
 	return err == nil && os.SameFile(ours, theirs)
+}
+
+// encodeResult is the JSON form of a result in the version of its network.
+func encodeResult(res types.Result) ([]byte, error) {
+	if res == nil {
+		return nil, errors.New("the network has no plugins")
+	}
+	data, err := json.Marshal(res)
+	if err != nil {
+		return nil, fmt.Errorf("encode result: %w", err)
+	}
+	return data, nil
 }

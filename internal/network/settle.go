@@ -16,14 +16,14 @@ const (
 	// settleGrace is how long a plugin of an earlier life of the daemon may go on:
 	// ended in the middle, it would leave what no DEL finds.
 	settleGrace = 10 * time.Second
-	settlePoll  = 20 * time.Millisecond
+	settlePoll  = 50 * time.Millisecond
 )
 
 // settle waits until no plugin works on a sandbox any more. Plugins outlive the
 // daemon when it is killed, and the spec forbids DEL beside a running ADD: what
-// that makes would be left. Those that don't end in time are killed.
-func settle(ctx context.Context, sandboxID string) error {
-	deadline := time.Now().Add(settleGrace)
+// that makes would be left. Those that don't end within grace are killed.
+func settle(ctx context.Context, sandboxID string, grace time.Duration) error {
+	deadline := time.Now().Add(grace)
 	for {
 		pids := pluginsOf(sandboxID)
 		if len(pids) == 0 {

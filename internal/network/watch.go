@@ -104,9 +104,7 @@ func (n *Network) Reassert(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, assertTimeout)
 	defer cancel()
 	if n.usesDefault() {
-		if err := n.ensureMasquerade(ctx); err != nil {
-			n.cfg.Logger.Warn("masquerade rules of the default network failed", "error", err)
-		}
+		_ = n.ensureMasquerade(ctx) // Status tells
 	}
 	n.forward(ctx)
 }
@@ -131,7 +129,10 @@ func (n *Network) usesDefault() bool {
 
 func (n *Network) ensureMasquerade(ctx context.Context) error {
 	err := n.cfg.Default.Ensure(ctx)
-	n.masquerade.Store(&err)
+	before := n.masquerade.Swap(&err)
+	if err != nil && (before == nil || *before == nil) {
+		n.cfg.Logger.Warn("masquerade rules of the default network failed", "error", err)
+	}
 	return err
 }
 
