@@ -79,6 +79,10 @@ func (n *Network) plan(ctx context.Context, req pod.AttachRequest) (record, erro
 	if err != nil {
 		return record{}, err
 	}
+	config, err := configFor(net, caps)
+	if err != nil {
+		return record{}, err
+	}
 	return record{
 		Version: recordVersion,
 		Attachment: pod.Attachment{
@@ -90,7 +94,7 @@ func (n *Network) plan(ctx context.Context, req pod.AttachRequest) (record, erro
 			NetnsPath:  n.pinPath(req.SandboxID),
 			CreatedAt:  time.Now().UTC(),
 		},
-		Config: net.list.Bytes,
+		Config: config,
 		IfName: ifName,
 		Args: [][2]string{ // in the order that other runtimes give
 			{"IgnoreUnknown", "1"},
@@ -147,7 +151,7 @@ func (n *Network) add(ctx context.Context, rec *record) error {
 		rec.Subnets = append(rec.Subnets, address.Masked())
 	}
 	n.show(*rec) // so that its subnets count
-	n.forward(ctx)
+	n.noteForwarding(n.cfg.Forward.Ensure(ctx, n.attachedSubnets()))
 	complete := *rec
 	complete.Phase = pod.Attached
 	if err := n.save(complete); err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/containernetworking/cni/libcni"
@@ -35,6 +36,9 @@ type candidate struct {
 	net  *network // nil: invalid
 	err  error
 }
+
+// fallbackTimeout bounds the wait for the embedded default network's configuration.
+const fallbackTimeout = 5 * time.Second
 
 // extensions are those of configuration files.
 func extensions() []string { return []string{".conf", ".conflist", ".json"} }
@@ -125,6 +129,8 @@ func (n *Network) fallback(ctx context.Context, candidates []candidate, dirErr e
 	case len(n.podCIDRs()) > 0:
 		return nil, fmt.Errorf("%w; that of the cluster is awaited, as a pod CIDR was given", why)
 	}
+	ctx, cancel := context.WithTimeout(ctx, fallbackTimeout)
+	defer cancel()
 	data, err := n.cfg.Default.Conflist(ctx)
 	if err == nil {
 		var net *network

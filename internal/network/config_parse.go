@@ -32,6 +32,25 @@ func (net *network) same(other *network) bool {
 	return net.file == other.file && bytes.Equal(net.list.Bytes, other.list.Bytes)
 }
 
+// configFor returns the conflist that a sandbox with capabilities caps is attached
+// by. On the embedded default network, plugins that would have nothing to do for it
+// are left out: they cost a third of the time.
+func configFor(net *network, caps map[string]json.RawMessage) ([]byte, error) {
+	if net.file != "" {
+		return net.list.Bytes, nil
+	}
+	lean := *net.list
+	lean.Plugins = slices.DeleteFunc(slices.Clone(lean.Plugins), func(plugin *libcni.PluginConfig) bool {
+		idle := plugin.Network.Type == "portmap" && caps[capPortMappings] == nil
+		return idle || plugin.Network.Type == "bandwidth" && caps[capBandwidth] == nil
+	})
+	inlined, err := inline(&lean)
+	if err != nil {
+		return nil, err
+	}
+	return inlined.Bytes, nil
+}
+
 // origin names a configuration for people.
 func origin(name, file string) string {
 	if file == "" {

@@ -47,9 +47,12 @@ type DefaultNetwork interface {
 
 // Forwarder lets traffic of attached subnets pass where the node would drop it.
 type Forwarder interface {
-	// Ensure puts accept rules for exactly subnets in place, where they are needed.
-	// It is idempotent.
+	// Ensure accepts subnets as well as those of earlier calls. It is quick where
+	// they were accepted a moment ago.
 	Ensure(ctx context.Context, subnets []netip.Prefix) pod.Forwarding
+	// Verify looks at the rules and mends them. subnets are all that are in use:
+	// others may be given up.
+	Verify(ctx context.Context, subnets []netip.Prefix) pod.Forwarding
 }
 
 // Network attaches sandboxes. See the package's documentation for concurrency.
@@ -97,7 +100,9 @@ func New(cfg Config) (*Network, error) {
 	if n.cidrs, err = loadPodCIDRs(cfg.StateDir); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	// The default network may have to ask an engine that is not there yet: it is
+	// asked again by Run and Attach.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	n.look(ctx)
 	return n, nil

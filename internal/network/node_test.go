@@ -307,6 +307,10 @@ func (f *fakeForwarder) Ensure(_ context.Context, subnets []netip.Prefix) pod.Fo
 	return pod.Forwarding{OK: true, Message: "noted"}
 }
 
+func (f *fakeForwarder) Verify(ctx context.Context, subnets []netip.Prefix) pod.Forwarding {
+	return f.Ensure(ctx, subnets)
+}
+
 func (f *fakeForwarder) noted() (int, []netip.Prefix) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

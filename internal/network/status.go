@@ -12,11 +12,10 @@ import (
 func (n *Network) Status() pod.NetworkStatus {
 	snap := n.snap.Load()
 	status := pod.NetworkStatus{
-		Forwarding: pod.Forwarding{Message: "not looked at yet"},
-		Passed:     snap.passed,
-		Plugins:    snap.found,
-		ConfigDir:  n.cfg.ConfigDir,
-		BinDirs:    n.cfg.BinDirs,
+		Passed:    snap.passed,
+		Plugins:   snap.found,
+		ConfigDir: n.cfg.ConfigDir,
+		BinDirs:   n.cfg.BinDirs,
 	}
 	for _, cidr := range n.podCIDRs() {
 		status.PodCIDRs = append(status.PodCIDRs, cidr.String())

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // The STATUS verb's codes 50 and 51 inform; another failure says nothing.
@@ -90,6 +92,48 @@ func TestAMasqueradeThatFails(t *testing.T) {
 	def.err = nil
 	if n.Reassert(t.Context()); !n.Status().Ready {
 		t.Errorf("status is %+v", n.Status())
+	}
+}
+
+// Plugins that have nothing to do are left out of the default network, and only of it.
+func TestTheDefaultNetworkRunsWhatIsNeeded(t *testing.T) {
+	for name, tc := range map[string]struct {
+		file  string // "": the default network
+		ports bool
+		want  string
+	}{
+		"no ports":             {"", false, "bridge"},
+		"ports":                {"", true, "bridge portmap"},
+		"user's configuration": {"10-a.conflist", false, "bridge portmap"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			conf := n.bridge(`{"type": "portmap", "capabilities": {"portMappings": true}}`)
+			if tc.file == "" {
+				n.cfg.Default = &fakeDefault{text: conf}
+			} else {
+				n.write(tc.file, conf)
+			}
+			n.start()
+			req := n.sandbox("a")
+			if tc.ports {
+				req.PortMappings = []*cri.PortMapping{{HostPort: 8080, ContainerPort: 80}}
+			}
+			a := n.attach(req)
+			list, err := n.recordOnDisk(a.SandboxID).list()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var types []string
+			for _, plugin := range list.Plugins {
+				types = append(types, plugin.Network.Type)
+			}
+			if got := strings.Join(types, " "); got != tc.want {
+				t.Errorf("plugins are %s, want %s", got, tc.want)
+			}
+			n.detach(a.SandboxID)
+			n.nothingLeft()
+		})
 	}
 }
 

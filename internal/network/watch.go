@@ -12,6 +12,8 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/mascri/mascri/internal/pod"
 )
 
 const (
@@ -99,14 +101,19 @@ func (n *Network) watchDirs(watcher *fsnotify.Watcher) {
 }
 
 // Reassert puts the rules in place again, as after an engine restart, which
-// flushes what other programs had in its chains. It may take some seconds.
+// flushes what other programs had in its chains, and looks for a network if there is
+// none: that which MasCRI brings itself may have waited for the engine. It may take
+// some seconds.
 func (n *Network) Reassert(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, assertTimeout)
 	defer cancel()
+	if n.snap.Load().chosen == nil {
+		n.look(ctx)
+	}
 	if n.usesDefault() {
 		_ = n.ensureMasquerade(ctx) // Status tells
 	}
-	n.forward(ctx)
+	n.noteForwarding(n.cfg.Forward.Verify(ctx, n.attachedSubnets()))
 }
 
 // usesDefault tells whether a sandbox is, or would be next, on the default network.
@@ -136,19 +143,12 @@ func (n *Network) ensureMasquerade(ctx context.Context) error {
 	return err
 }
 
-// forward lets the traffic of all attached subnets pass. Where it can't, Status
-// says what to do: pods of one node reach each other all the same.
-func (n *Network) forward(ctx context.Context) {
-	for {
-		subnets := n.attachedSubnets()
-		state := n.cfg.Forward.Ensure(ctx, subnets)
-		if before := n.forwarding.Swap(&state); before == nil || *before != state {
-			n.cfg.Logger.Info("forwarding of pod traffic", "ok", state.OK, "state", state.Message)
-		}
-		// A sandbox attached meanwhile may have asserted first: then it was undone.
-		if ctx.Err() != nil || slices.Equal(subnets, n.attachedSubnets()) {
-			return
-		}
+// noteForwarding keeps for Status whether the traffic of attached subnets passes.
+// Where it does not, Status says what to do, and pods are attached all the same:
+// those of one node reach each other.
+func (n *Network) noteForwarding(state pod.Forwarding) {
+	if before := n.forwarding.Swap(&state); before == nil || *before != state {
+		n.cfg.Logger.Info("forwarding of pod traffic", "ok", state.OK, "state", state.Message)
 	}
 }
 
