@@ -7,21 +7,10 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"golang.org/x/sync/semaphore"
 
 	"github.com/mascri/mascri/internal/pod"
-)
-
-const (
-	// freshFor is how long Ensure trusts the last look at the rules: shorter than
-	// the interval at which Verify is called, long enough for a burst of pods.
-	freshFor = 5 * time.Second
-	// graceTime is how long a subnet that was asked for is kept although Verify's
-	// caller does not know it (yet).
-	graceTime = time.Minute
 )
 
 // Forward accepts the forwarded packets of pod subnets where Docker has set the
@@ -32,67 +21,48 @@ const (
 // It may be used by many goroutines; rules are read and written by one at a time.
 type Forward struct {
 	chain string
-	turn  *semaphore.Weighted // held to read and write the rules; one slot
+	turn  *semaphore.Weighted // one slot; held to read and write the rules, and the following field
+	last  verdict
+}
 
-	mu     sync.Mutex // guards all following fields
-	wanted map[netip.Prefix]time.Time
-	done   map[netip.Prefix]bool // the subnets that state speaks of
-	state  pod.Forwarding
-	at     time.Time // when state was found
+// verdict is what was found when the rules were last looked at.
+type verdict struct {
+	state      pod.Forwarding
+	subnets    []netip.Prefix // that it speaks of
+	generation uint32         // of nftables, before the look
 }
 
 // NewForward returns a Forward whose rules stand in the iptables chain of the given
 // name, of up to 28 bytes. Two daemons on one host need different ones.
 func NewForward(chain string) *Forward {
-	return &Forward{chain: chain, turn: semaphore.NewWeighted(1), wanted: map[netip.Prefix]time.Time{}}
+	return &Forward{chain: chain, turn: semaphore.NewWeighted(1)}
 }
 
-// Ensure accepts subnets as well as those of earlier calls. It is made for the start
-// of a pod: nothing is read or written if the subnets were found accepted less than
-// five seconds ago. The first call replaces what an earlier process has left, so it
-// should name every subnet in use.
+// Ensure makes the rules stand for exactly subnets. It looks at the rules each time,
+// which takes some milliseconds, except where nftables tells that nothing at all was
+// changed since they were last found right.
 func (f *Forward) Ensure(ctx context.Context, subnets []netip.Prefix) pod.Forwarding {
-	f.ask(subnets, time.Now())
-	if state, ok := f.known(subnets); ok {
-		return state
-	}
 	if err := f.turn.Acquire(ctx, 1); err != nil {
 		return failed(err)
 	}
 	defer f.turn.Release(1)
-	// While this one waited, another may have done it all.
-	if state, ok := f.known(subnets); ok {
-		return state
+	subnets = canonical(subnets)
+	generation, counted := ruleGeneration()
+	if counted && f.last.state.OK && f.last.generation == generation && slices.Equal(f.last.subnets, subnets) {
+		return f.last.state
 	}
-	return f.settle(ctx)
+	// If this writes rules, the generation is past the one read above, and the next
+	// call looks once more.
+	f.last = verdict{f.settle(ctx, subnets), subnets, generation}
+	return f.last.state
 }
 
-// Verify looks at the rules now and writes them anew where something is missing, as
-// after a flush or a restart of the engine. attached are the subnets in use: others
-// are given up, a minute after Ensure was last asked for them.
-func (f *Forward) Verify(ctx context.Context, attached []netip.Prefix) pod.Forwarding {
-	now := time.Now()
-	f.ask(attached, now)
-	f.forget(now.Add(-graceTime))
-	if err := f.turn.Acquire(ctx, 1); err != nil {
-		return failed(err)
-	}
-	defer f.turn.Release(1)
-	return f.settle(ctx)
-}
-
-// Remove deletes the chain and the jumps to it, in every flavour, and forgets all
-// subnets.
+// Remove deletes the chain and the jumps to it, in every flavour.
 func (f *Forward) Remove(ctx context.Context) error {
 	if err := f.turn.Acquire(ctx, 1); err != nil {
 		return fmt.Errorf("remove chain %s: %w", f.chain, err)
 	}
 	defer f.turn.Release(1)
-	f.mu.Lock()
-	clear(f.wanted)
-	f.done = nil
-	f.mu.Unlock()
-
 	var errs []error
 	for _, v6 := range []bool{false, true} {
 		seen, err := inspect(ctx, v6)
@@ -119,60 +89,13 @@ func (f *Forward) removeFrom(ctx context.Context, t tool) error {
 	return t.restore(ctx, script)
 }
 
-// ask notes that subnets are wanted as of now.
-func (f *Forward) ask(subnets []netip.Prefix, now time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, s := range subnets {
-		f.wanted[s.Masked()] = now
-	}
-}
-
-// forget gives up the subnets that nobody has asked for since.
-func (f *Forward) forget(since time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for s, asked := range f.wanted {
-		if asked.Before(since) {
-			delete(f.wanted, s)
-		}
-	}
-}
-
-// known returns the last state if it was good, is fresh and speaks of all subnets.
-func (f *Forward) known(subnets []netip.Prefix) (pod.Forwarding, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.state.OK || time.Since(f.at) > freshFor {
-		return pod.Forwarding{}, false
-	}
-	for _, s := range subnets {
-		if !f.done[s.Masked()] {
-			return pod.Forwarding{}, false
-		}
-	}
-	return f.state, true
-}
-
-// settle makes the rules stand for all wanted subnets; the caller has the turn.
-func (f *Forward) settle(ctx context.Context) pod.Forwarding {
-	f.mu.Lock()
-	done := map[netip.Prefix]bool{}
-	for s := range f.wanted {
-		done[s] = true
-	}
-	f.mu.Unlock()
-
+// settle makes the rules stand; the caller has the turn.
+func (f *Forward) settle(ctx context.Context, subnets []netip.Prefix) pod.Forwarding {
 	var found findings
 	for _, v6 := range []bool{false, true} {
-		f.settleFamily(ctx, v6, rulesFor(done, v6), &found)
+		f.settleFamily(ctx, v6, rulesFor(subnets, v6), &found)
 	}
-	state := found.state()
-
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.done, f.state, f.at = done, state, time.Now()
-	return state
+	return found.state()
 }
 
 // settleFamily makes the rules stand for one IP family.
@@ -207,15 +130,24 @@ func (f *Forward) settleFamily(ctx context.Context, v6 bool, rules []string, fou
 	}
 }
 
-// rulesFor returns the rules that accept the subnets of one IP family, in a stable order.
-func rulesFor(subnets map[netip.Prefix]bool, v6 bool) []string {
+// canonical returns the subnets as iptables-save would, each once and sorted.
+func canonical(subnets []netip.Prefix) []netip.Prefix {
+	var list []netip.Prefix
+	for _, s := range subnets {
+		list = append(list, s.Masked())
+	}
+	slices.SortFunc(list, netip.Prefix.Compare)
+	return slices.Compact(list)
+}
+
+// rulesFor returns the rules that accept the subnets of one IP family.
+func rulesFor(subnets []netip.Prefix, v6 bool) []string {
 	var rules []string
-	for s := range subnets {
+	for _, s := range subnets {
 		if s.Addr().Is6() == v6 {
 			rules = append(rules, "-s "+s.String()+" -j ACCEPT", "-d "+s.String()+" -j ACCEPT")
 		}
 	}
-	slices.Sort(rules)
 	return rules
 }
 

@@ -41,6 +41,7 @@ func Isolate(t *testing.T) bool {
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
 	cmd.Env = append(os.Environ(), isolated+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	cmd.WaitDelay = time.Second // for what the test may have left running
 	// The kernel signals the death of the thread, not of the process.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
