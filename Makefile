@@ -75,8 +75,8 @@ $(BIN)/cni: tools/cni/go.mod tools/cni/go.sum
 	@touch $@
 
 .PHONY: image
-image: ## Build the container image "mascri" for hosts that run the daemon in a container (Docker Desktop)
-	image/build.sh $(VERSION)
+image: build ## Build the container image "mascri", for machines that run nothing but containers
+	docker build --tag mascri --file image/Dockerfile .
 
 .PHONY: clean
 clean: ## Remove all that was built
@@ -113,5 +113,6 @@ bench: build ## Time pods beside containerd's
 	go run ./bench
 
 .PHONY: test-vm
-test-vm: build ## Run the smoke test in a VM with systemd, cgroup v2 and a current engine
+test-vm: deps build ## Run the demo and try the container image in a VM: systemd, cgroup v2, a current engine
 	@test/vm.sh smoke
+	@test/vm.sh image

@@ -1,11 +1,12 @@
 #!/bin/bash
-# vm.sh build | smoke | shell
+# vm.sh build | smoke | image | shell
 #
 # A Debian VM with what most nodes have and few build machines: systemd as the first
 # process, cgroup v2, a current kernel and a current Docker Engine.
 #
 #   build  makes its disk in $VM_DIR, once: some minutes, 1.5 GB
 #   smoke  boots it, runs the demo in it and prints what it said; exit code: the demo's
+#   image  boots it and tries the container image of image/Dockerfile in it, the same way
 #   shell  boots it with a shell on this terminal; "poweroff" ends it
 #
 # Nothing that the guest does outlives it. It has no network. It needs root, and by
@@ -39,16 +40,21 @@ archive() {
 		sed -nE '/security/d; s/^URIs: *([^ ]+).*/\1/p; s/^deb (\[[^]]*\] )?([^ ]+) .*/\2/p' | head -n 1
 }
 
+# bootstrap FORMAT VARIANT PACKAGES TARGET installs Debian.
+bootstrap() {
+	mmdebstrap --quiet --mode=root --format="$1" --variant="$2" --include="$3" \
+		--aptopt='Apt::Install-Recommends "false"' --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Languages "none"' \
+		--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+		$suite "$4" "deb [signed-by=$keyring] $(archive) $suite main"
+}
+
 build() {
 	local tree=$dir/tree packages
 	packages=systemd,systemd-sysv,dbus,udev,kmod,util-linux,mount,procps,linux-image-cloud-amd64
 	packages+=,docker.io,docker-cli,containerd,runc,iptables,nftables,iproute2,busybox-static
 	rm -rf "$dir" && mkdir -p "$dir"
 	echo "vm: installing Debian $suite into a directory"
-	mmdebstrap --quiet --mode=root --variant=minbase --format=directory --include=$packages \
-		--aptopt='Apt::Install-Recommends "false"' --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Languages "none"' \
-		--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-		$suite "$tree" "deb [signed-by=$keyring] $(archive) $suite main"
+	bootstrap directory minbase $packages "$tree"
 	echo "vm: making its disk"
 	configure "$tree"
 	cp "$tree"/boot/vmlinuz-* "$dir/vmlinuz"
@@ -56,6 +62,8 @@ build() {
 	truncate -s 8G "$dir/root.img.new"
 	mkfs.ext4 -q -O ^has_journal -d "$tree" "$dir/root.img.new"
 	rm -rf "$tree"
+	echo "vm: making the base of the container image"
+	bootstrap tar apt iptables,nftables "$dir/base.tar"
 	mv "$dir/root.img.new" "$dir/root.img"
 }
 
@@ -78,7 +86,7 @@ configure() {
 		StandardOutput=tty
 		TTYPath=/dev/ttyS0
 		Environment=HOME=/root TERM=dumb
-		ExecStopPost=/usr/bin/systemctl poweroff
+		ExecStopPost=/usr/bin/systemctl poweroff --no-block
 		[Install]
 		WantedBy=graphical.target multi-user.target
 	UNIT
@@ -134,17 +142,21 @@ payload() {
 	mkdir -p "$1"/{bin,test}
 	cp -a "$root"/bin/{mascri,crictl,cni} "$1/bin/"
 	cp -a "$root"/test/*.sh "$1/test/"
-	cp -a "$root/examples" "$1/"
+	cp -a "$root"/{examples,image,.dockerignore} "$1/"
 }
 
-smoke() {
-	local tmp log=$root/out/vm.log rc
+# try PART boots the VM, runs a part of vm-guest.sh and ends with its exit code.
+try() {
+	local log=$root/out/vm-$1.log rc
 	tmp=$(mktemp -d)
 	trap 'rm -rf "$tmp"' EXIT
 	payload "$tmp"
-	cp "$root/test/vm-guest.sh" "$tmp/run"
-	echo "vm: booting (log: $log)"
+	[ "$1" != image ] || cp "$dir/base.tar" "$tmp/"
+	printf '#!/bin/sh\nexec /payload/test/vm-guest.sh %s\n' "$1" >"$tmp/run"
+	chmod +x "$tmp/run"
+	mkdir -p "$root/out"
 	: >"$log"
+	echo "vm: booting (log: $log)"
 	boot "$tmp" "file:$log" || die "qemu ended with $?; the last lines were:
 $(tail -n 20 "$log")"
 	tr -d '\r' <"$log" | sed -n '/^guest: /,/^guest: exit code/p'
@@ -153,7 +165,6 @@ $(tail -n 20 "$log")"
 }
 
 shell() {
-	local tmp
 	tmp=$(mktemp -d)
 	trap 'rm -rf "$tmp"' EXIT
 	payload "$tmp"
@@ -164,10 +175,10 @@ shell() {
 
 case ${1:-} in
 build) need; build ;;
-smoke | shell)
+smoke | image | shell)
 	need
 	[ -f "$dir/root.img" ] || build
-	"$1"
+	if [ "$1" = shell ]; then shell; else try "$1"; fi
 	;;
 *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 2 ;;
 esac
