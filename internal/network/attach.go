@@ -2,8 +2,8 @@ package network
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -57,10 +57,7 @@ func (n *Network) attach(ctx context.Context, req pod.AttachRequest) (record, er
 	}
 	if err := n.add(ctx, &rec); err != nil {
 		err = fmt.Errorf("%s: %w", rec.origin(), err)
-		if undone := n.undo(context.WithoutCancel(ctx), rec); undone != nil {
-			err = fmt.Errorf("%w; cleaning up failed, too: %w", err, undone)
-		}
-		return record{}, err
+		return record{}, afterCleaning(err, n.undo(context.WithoutCancel(ctx), rec))
 	}
 	return rec, nil
 }
@@ -73,13 +70,17 @@ func (n *Network) plan(ctx context.Context, req pod.AttachRequest) (record, erro
 	}
 	net := snap.chosen
 	if err := missing(findPlugins(net, n.cfg.BinDirs)); err != nil {
-		return record{}, fmt.Errorf("%s: %w", origin(net.list.Name, net.file), err)
+		return record{}, fmt.Errorf("%s: %w: %w", origin(net.list.Name, net.file), err, errdefs.ErrFailedPrecondition)
 	}
 	caps, err := capabilities(net, req, n.podCIDRs())
 	if err != nil {
 		return record{}, err
 	}
 	config, err := configFor(net, caps)
+	if err != nil {
+		return record{}, err
+	}
+	args, err := cniArgs(req)
 	if err != nil {
 		return record{}, err
 	}
@@ -94,18 +95,30 @@ func (n *Network) plan(ctx context.Context, req pod.AttachRequest) (record, erro
 			NetnsPath:  n.pinPath(req.SandboxID),
 			CreatedAt:  time.Now().UTC(),
 		},
-		Config: config,
-		IfName: ifName,
-		Args: [][2]string{ // in the order that other runtimes give
-			{"IgnoreUnknown", "1"},
-			{"K8S_POD_NAMESPACE", req.Namespace},
-			{"K8S_POD_NAME", req.Name},
-			{"K8S_POD_INFRA_CONTAINER_ID", req.SandboxID},
-			{"K8S_POD_UID", req.UID},
-		},
+		Config:       config,
+		IfName:       ifName,
+		Args:         args,
 		Capabilities: caps,
 		BootID:       n.bootID,
 	}, nil
+}
+
+// cniArgs are CNI_ARGS, in the order that other runtimes give. They are joined by
+// ";" and "=", which nothing escapes.
+func cniArgs(req pod.AttachRequest) ([][2]string, error) {
+	args := [][2]string{
+		{"IgnoreUnknown", "1"},
+		{"K8S_POD_NAMESPACE", req.Namespace},
+		{"K8S_POD_NAME", req.Name},
+		{"K8S_POD_INFRA_CONTAINER_ID", req.SandboxID},
+		{"K8S_POD_UID", req.UID},
+	}
+	for _, arg := range args {
+		if strings.ContainsAny(arg[1], ";=\x00") {
+			return nil, fmt.Errorf("%s %q: can't be told to CNI plugins, as it has one of ; = NUL: %w", arg[0], arg[1], errdefs.ErrInvalidArgument)
+		}
+	}
+	return args, nil
 }
 
 // enter writes the record, pins the sandbox's network namespace and prepares it.
@@ -118,7 +131,7 @@ func (n *Network) enter(ctx context.Context, req pod.AttachRequest, rec *record)
 	defer ns.Close()
 	rec.NetnsInode = ns.inode
 	if err := n.save(*rec); err != nil {
-		return errors.Join(err, n.forget(rec.SandboxID))
+		return afterCleaning(err, n.forget(rec.SandboxID))
 	}
 	n.step("record")
 	err = pin(ns, rec.NetnsPath)
@@ -127,9 +140,17 @@ func (n *Network) enter(ctx context.Context, req pod.AttachRequest, rec *record)
 		err = prepare(ns)
 	}
 	if err != nil {
-		return errors.Join(err, n.leave(*rec))
+		return afterCleaning(err, n.leave(*rec))
 	}
 	return nil
+}
+
+// afterCleaning joins an error and that of undoing what was done until then.
+func afterCleaning(err, undone error) error {
+	if undone == nil {
+		return err
+	}
+	return fmt.Errorf("%w; cleaning up failed, too: %w", err, undone)
 }
 
 // add runs the plugins and completes the record.

@@ -243,7 +243,7 @@ func TestWhatNoPluginWouldSeeToIsRefused(t *testing.T) {
 	}
 }
 
-func TestAttachRefusesAForeignNamespace(t *testing.T) {
+func TestAttachRefusesWhatIsNotRight(t *testing.T) {
 	n := newNode(t)
 	n.write("10-bridge.conflist", n.bridge())
 	n.start()
@@ -254,6 +254,7 @@ func TestAttachRefusesAForeignNamespace(t *testing.T) {
 	}{
 		"process gone":     {func(req *pod.AttachRequest) { req.PID = 1 << 30 }, errdefs.ErrFailedPrecondition},
 		"node's namespace": {func(req *pod.AttachRequest) { req.PID = os.Getpid() }, errdefs.ErrFailedPrecondition},
+		"bad name":         {func(req *pod.AttachRequest) { req.Name = "a;K8S_POD_NAMESPACE=b" }, errdefs.ErrInvalidArgument},
 		"not confirmed":    {func(req *pod.AttachRequest) { req.Confirm = func(context.Context) error { return restarted } }, restarted},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/containernetworking/cni/libcni"
 	"golang.org/x/sys/unix"
 
@@ -22,7 +21,7 @@ import (
 // changed.
 type snapshot struct {
 	order  uint64   // of looks, so that a slow one never hides a later one
-	print  string   // fingerprint of the directory, taken before it was read
+	mark   string   // fingerprint of the directory, taken before it was read
 	chosen *network // nil: none
 	notice string   // why chosen is not what the directory says now; "" when it is
 	none   error    // why there is none
@@ -48,7 +47,7 @@ func extensions() []string { return []string{".conf", ".conflist", ".json"} }
 // without a wait for the watcher.
 func (n *Network) current(ctx context.Context) *snapshot {
 	snap := n.snap.Load()
-	if snap.chosen != nil && snap.print == fingerprint(n.cfg.ConfigDir) {
+	if snap.chosen != nil && snap.mark == fingerprint(n.cfg.ConfigDir) {
 		return snap
 	}
 	return n.look(ctx)
@@ -57,14 +56,14 @@ func (n *Network) current(ctx context.Context) *snapshot {
 // look reads the configuration directory, and the embedded default network where
 // it applies, and makes that the snapshot.
 func (n *Network) look(ctx context.Context) *snapshot {
-	order, print := n.looks.Add(1), fingerprint(n.cfg.ConfigDir)
+	order, mark := n.looks.Add(1), fingerprint(n.cfg.ConfigDir)
 	candidates, dirErr := scan(n.cfg.ConfigDir)
 	for {
 		before := n.snap.Load()
 		if before != nil && before.order > order {
 			return before
 		}
-		after := &snapshot{order: order, print: print}
+		after := &snapshot{order: order, mark: mark}
 		after.choose(candidates, before)
 		if after.chosen == nil {
 			after.chosen, after.none = n.fallback(ctx, candidates, dirErr)
@@ -167,16 +166,16 @@ func findPlugins(net *network, dirs []string) []pod.Plugin {
 
 // missing is the error that names every plugin that was not found; nil: none.
 func missing(found []pod.Plugin) error {
-	var errs []error
+	var problems []string
 	for _, plugin := range found {
 		if plugin.Err != "" {
-			errs = append(errs, errors.New(plugin.Err))
+			problems = append(problems, plugin.Err)
 		}
 	}
-	if errs == nil {
+	if problems == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: %w", errors.Join(errs...), errdefs.ErrFailedPrecondition)
+	return errors.New(strings.Join(problems, "; "))
 }
 
 // subnetsOf returns the subnets that the IPAM sections of net name, as host-local

@@ -63,7 +63,7 @@ func origin(name, file string) string {
 // plugins are in files of a sub-directory that is called as the network, and a
 // single plugin. Errors name file, line and column.
 func parseFile(file string) (*network, error) {
-	data, err := os.ReadFile(file)
+	data, err := readConfig(file)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +77,18 @@ func parseFile(file string) (*network, error) {
 		}
 	}
 	return finish(file, list)
+}
+
+// readConfig reads a regular file: the attempt to read a pipe would hang.
+func readConfig(file string) ([]byte, error) {
+	stat, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if !stat.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", file)
+	}
+	return os.ReadFile(file)
 }
 
 // finish makes a network of a list that has all its plugins.
@@ -129,6 +141,9 @@ func parseBytes(file string, data []byte) (*libcni.NetworkConfigList, error) {
 
 // single makes a list of a file that holds one plugin.
 func (src source) single(fields map[string]field) (*libcni.NetworkConfigList, error) {
+	if _, err := src.text(fields, "cniVersion"); err != nil {
+		return nil, err
+	}
 	if err := src.checkPlugin(0, fields); err != nil {
 		return nil, err
 	}
@@ -216,7 +231,7 @@ func addPluginFiles(list *libcni.NetworkConfigList, dir string) error {
 	}
 	slices.Sort(files)
 	for _, file := range files {
-		data, err := os.ReadFile(file)
+		data, err := readConfig(file)
 		if err != nil {
 			return err
 		}

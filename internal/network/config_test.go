@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // configNode is a node for tests that run no plugin.
@@ -92,34 +92,35 @@ func TestInvalidFilesAreToldByPosition(t *testing.T) {
 		file, text string
 		want       string // behind the directory
 	}{
-		"empty":             {"a.conflist", "", "a.conflist:1:1: unexpected end of JSON input"},
-		"cut":               {"a.conflist", "{\n\"name\": \"x\",\n", "a.conflist:2:13: unexpected end of JSON input"},
-		"bad byte":          {"a.conflist", "{\n\t\"name\": \"x\",\n\t\"plugins\": [}\n}", `a.conflist:3:14: invalid character '}'`},
-		"trailing":          {"a.conflist", goodList + "\nx", `a.conflist:2:1: invalid character 'x'`},
-		"not an object":     {"a.conflist", "\n [1]", "a.conflist:2:2: not a JSON object"},
-		"null":              {"a.conflist", "null", "a.conflist:1:1: not a JSON object"},
-		"no name":           {"a.conflist", ` {"cniVersion": "1.0.0", "plugins": []}`, `a.conflist:1:2: "name" is missing`},
-		"name is no string": {"a.conflist", `{"name": 5}`, `a.conflist:1:10: "name" is not a string`},
-		"name is null":      {"a.conflist", `{"name": null}`, `a.conflist:1:10: "name" is not a string`},
-		"bad name":          {"a.conflist", `{"name": "../x"}`, `a.conflist:1:10: invalid characters`},
-		"no version":        {"a.conflist", `{"name": "x", "plugins": []}`, `a.conflist:1:1: "cniVersion" is missing`},
-		"unknown version":   {"a.conflist", "{\"name\": \"x\",\n\"cniVersion\": \"9.0.0\"}", `a.conflist:2:15: cniVersion "9.0.0" is not one of 0.1.0,`},
-		"no known version":  {"a.conflist", "{\"name\": \"x\",\n\"cniVersions\": [\"9.0.0\"], \"plugins\": [{\"type\": \"bridge\"}]}", `a.conflist:2:16: none of these versions is known`},
-		"bad version":       {"a.conflist", `{"name": "x", "cniVersions": ["x"], "plugins": [{"type": "bridge"}]}`, `a.conflist: error parsing configuration list: invalid cniVersions entry x`},
-		"no plugins":        {"a.conflist", `{"name": "x", "cniVersion": "1.0.0"}`, `a.conflist: no plugins, neither in it nor as *.conf in a directory "x" beside it`},
-		"empty plugins":     {"a.conflist", `{"name": "x", "cniVersion": "1.0.0", "plugins": []}`, `a.conflist:1:49: "plugins" is empty`},
-		"plugins no list":   {"a.conflist", `{"name": "x", "cniVersion": "1.0.0", "plugins": {}}`, `a.conflist:1:49: not a JSON array`},
-		"plugin no object":  {"a.conflist", "{\"name\": \"x\", \"cniVersion\": \"1.0.0\", \"plugins\": [\n  {\"type\": \"bridge\"},\n  5]}", `a.conflist:3:3: not a JSON object`},
-		"plugin is null":    {"a.conflist", `{"name": "x", "cniVersion": "1.0.0", "plugins": [null]}`, `a.conflist:1:50: not a JSON object`},
-		"plugin no type":    {"a.conflist", "{\"name\": \"x\", \"cniVersion\": \"1.0.0\", \"plugins\": [\n  {}]}", `a.conflist:2:3: "type" is missing`},
-		"type is a path":    {"a.conflist", "{\"name\": \"x\", \"cniVersion\": \"1.0.0\", \"plugins\": [\n  {\"type\": \"../sh\"}]}", `a.conflist:2:12: type "../sh" is not the name of a plugin`},
-		"bad capabilities":  {"a.conflist", "{\"name\": \"x\", \"cniVersion\": \"1.0.0\", \"plugins\": [\n  {\"type\": \"bridge\",\n \"capabilities\": {\"dns\": 1}}]}", `a.conflist:3:26: error parsing configuration: json: cannot unmarshal number`},
-		"bad ipam":          {"a.conflist", "{\"name\": \"x\", \"cniVersion\": \"1.0.0\", \"plugins\": [\n  {\"type\": \"bridge\", \"ipam\": 5}]}", `a.conflist:2:30: not a JSON object`},
-		"list as conf":      {"a.conf", goodList, `a.conf:1:52: has "plugins", so it is a list: rename it to .conflist`},
-		"list as json":      {"a.json", goodList, `a.json:1:52: has "plugins", so it is a list: rename it to .conflist`},
-		"conf as list":      {"a.conflist", goodSingle, `a.conflist:1:51: is a single plugin: put it into a list "plugins", or rename it to .conf`},
-		"conf without type": {"a.conf", goodHeader, `a.conf:1:1: "type" is missing`},
-		"bad bool":          {"a.conflist", `{"name": "x", "cniVersion": "1.0.0", "disableCheck": 5, "plugins": [{"type": "bridge"}]}`, `a.conflist: error parsing configuration list: invalid type float64 for disableCheck`},
+		"empty":              {"a.conflist", "", "a.conflist:1:1: unexpected end of JSON input"},
+		"cut":                {"a.conflist", "{\n\"name\": \"x\",\n", "a.conflist:2:13: unexpected end of JSON input"},
+		"bad byte":           {"a.conflist", "{\n\t\"name\": \"x\",\n\t\"plugins\": [}\n}", `a.conflist:3:14: invalid character '}'`},
+		"trailing":           {"a.conflist", goodList + "\nx", `a.conflist:2:1: invalid character 'x'`},
+		"not an object":      {"a.conflist", "\n [1]", "a.conflist:2:2: not a JSON object"},
+		"null":               {"a.conflist", "null", "a.conflist:1:1: not a JSON object"},
+		"no name":            {"a.conflist", ` {"cniVersion": "1.0.0", "plugins": []}`, `a.conflist:1:2: "name" is missing`},
+		"name is no string":  {"a.conflist", `{"name": 5}`, `a.conflist:1:10: "name" is not a string`},
+		"name is null":       {"a.conflist", `{"name": null}`, `a.conflist:1:10: "name" is not a string`},
+		"bad name":           {"a.conflist", `{"name": "../x"}`, `a.conflist:1:10: invalid characters`},
+		"no version":         {"a.conflist", `{"name": "x", "plugins": []}`, `a.conflist:1:1: "cniVersion" is missing`},
+		"unknown version":    {"a.conflist", "{\"name\": \"x\",\n\"cniVersion\": \"9.0.0\"}", `a.conflist:2:15: cniVersion "9.0.0" is not one of 0.1.0,`},
+		"no known version":   {"a.conflist", "{\"name\": \"x\",\n\"cniVersions\": [\"9.0.0\"], \"plugins\": [{\"type\": \"bridge\"}]}", `a.conflist:2:16: none of these versions is known`},
+		"bad version":        {"a.conflist", `{"name": "x", "cniVersions": ["x"], "plugins": [{"type": "bridge"}]}`, `a.conflist: error parsing configuration list: invalid cniVersions entry x`},
+		"no plugins":         {"a.conflist", `{"name": "x", "cniVersion": "1.0.0"}`, `a.conflist: no plugins, neither in it nor as *.conf in a directory "x" beside it`},
+		"empty plugins":      {"a.conflist", `{"name": "x", "cniVersion": "1.0.0", "plugins": []}`, `a.conflist:1:49: "plugins" is empty`},
+		"plugins no list":    {"a.conflist", `{"name": "x", "cniVersion": "1.0.0", "plugins": {}}`, `a.conflist:1:49: not a JSON array`},
+		"plugin no object":   {"a.conflist", "{\"name\": \"x\", \"cniVersion\": \"1.0.0\", \"plugins\": [\n  {\"type\": \"bridge\"},\n  5]}", `a.conflist:3:3: not a JSON object`},
+		"plugin is null":     {"a.conflist", `{"name": "x", "cniVersion": "1.0.0", "plugins": [null]}`, `a.conflist:1:50: not a JSON object`},
+		"plugin no type":     {"a.conflist", "{\"name\": \"x\", \"cniVersion\": \"1.0.0\", \"plugins\": [\n  {}]}", `a.conflist:2:3: "type" is missing`},
+		"type is a path":     {"a.conflist", "{\"name\": \"x\", \"cniVersion\": \"1.0.0\", \"plugins\": [\n  {\"type\": \"../sh\"}]}", `a.conflist:2:12: type "../sh" is not the name of a plugin`},
+		"bad capabilities":   {"a.conflist", "{\"name\": \"x\", \"cniVersion\": \"1.0.0\", \"plugins\": [\n  {\"type\": \"bridge\",\n \"capabilities\": {\"dns\": 1}}]}", `a.conflist:3:26: error parsing configuration: json: cannot unmarshal number`},
+		"bad ipam":           {"a.conflist", "{\"name\": \"x\", \"cniVersion\": \"1.0.0\", \"plugins\": [\n  {\"type\": \"bridge\", \"ipam\": 5}]}", `a.conflist:2:30: not a JSON object`},
+		"list as conf":       {"a.conf", goodList, `a.conf:1:52: has "plugins", so it is a list: rename it to .conflist`},
+		"list as json":       {"a.json", goodList, `a.json:1:52: has "plugins", so it is a list: rename it to .conflist`},
+		"conf as list":       {"a.conflist", goodSingle, `a.conflist:1:51: is a single plugin: put it into a list "plugins", or rename it to .conf`},
+		"conf without type":  {"a.conf", goodHeader, `a.conf:1:1: "type" is missing`},
+		"conf with versions": {"a.conf", `{"name": "x", "type": "bridge", "cniVersions": ["1.0.0"]}`, `a.conf:1:1: "cniVersion" is missing`},
+		"bad bool":           {"a.conflist", `{"name": "x", "cniVersion": "1.0.0", "disableCheck": 5, "plugins": [{"type": "bridge"}]}`, `a.conflist: error parsing configuration list: invalid type float64 for disableCheck`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := configNode(t)
@@ -135,6 +136,19 @@ func TestInvalidFilesAreToldByPosition(t *testing.T) {
 				t.Errorf("passed is %+v, want %s", status.Passed, tc.want)
 			}
 		})
+	}
+}
+
+func TestAPipeIsNotRead(t *testing.T) {
+	n := configNode(t)
+	n.write("20-a.conflist", goodList)
+	if err := unix.Mkfifo(filepath.Join(n.cfg.ConfigDir, "10-pipe.conflist"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	status := n.Status()
+	if !status.Ready || len(status.Passed) != 1 || !strings.HasSuffix(status.Passed[0].Reason, "10-pipe.conflist: not a regular file") {
+		t.Errorf("status is %+v", status)
 	}
 }
 

@@ -40,13 +40,17 @@ type pluginExec struct {
 
 // FindInPath implements invoke.Exec.
 func (*pluginExec) FindInPath(plugin string, dirs []string) (string, error) {
-	return findPlugin(plugin, dirs)
+	path, err := findPlugin(plugin, dirs)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", err, errdefs.ErrFailedPrecondition)
+	}
+	return path, nil
 }
 
 // findPlugin returns the path of the first executable called plugin in dirs.
 func findPlugin(plugin string, dirs []string) (string, error) {
 	if plugin == "" || plugin == "." || plugin == ".." || strings.ContainsRune(plugin, os.PathSeparator) {
-		return "", fmt.Errorf("plugin %q: not a plugin name: %w", plugin, errdefs.ErrFailedPrecondition)
+		return "", fmt.Errorf("plugin %q: not a plugin name", plugin)
 	}
 	var unfit []string
 	for _, dir := range dirs {
@@ -62,11 +66,8 @@ func findPlugin(plugin string, dirs []string) (string, error) {
 			return path, nil
 		}
 	}
-	err := fmt.Errorf("plugin %q not found in %s: %w", plugin, strings.Join(dirs, ", "), errdefs.ErrFailedPrecondition)
-	if len(unfit) > 0 {
-		return "", fmt.Errorf("%s: %w", strings.Join(unfit, "; "), err)
-	}
-	return "", err
+	problems := append(unfit, fmt.Sprintf("plugin %q not found in %s", plugin, strings.Join(dirs, ", ")))
+	return "", errors.New(strings.Join(problems, "; "))
 }
 
 // ExecPlugin implements invoke.Exec. An error of the plugin is a *pluginError.

@@ -30,8 +30,10 @@ type Config struct {
 	Forward   Forwarder
 	Logger    *slog.Logger
 
-	// Step is called with the name of each step that has been done, for tests that
-	// end the process there. nil outside of tests.
+	// Step is called at each step, for tests that end the process there: record, pin,
+	// add-start, add-done and complete in Attach; detaching, del-start, del-done and
+	// unpin in Detach. A plugin runs during add-start and del-start, which come once
+	// for each plugin. nil outside of tests.
 	Step func(name string)
 }
 

@@ -75,7 +75,8 @@ func (n *Network) followConfig(ctx context.Context) {
 			return
 		case <-watcher.Events:
 			quiet = time.After(settleFor)
-		case <-watcher.Errors:
+		case err := <-watcher.Errors: // events were lost
+			n.cfg.Logger.Debug("watching network configurations", "file", n.cfg.ConfigDir, "error", err)
 			quiet = time.After(settleFor)
 		case <-quiet:
 			quiet = nil
