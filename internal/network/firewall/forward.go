@@ -2,7 +2,6 @@ package firewall
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -38,9 +37,9 @@ func NewForward(chain string) *Forward {
 	return &Forward{chain: chain, turn: semaphore.NewWeighted(1)}
 }
 
-// Ensure makes the rules stand for exactly subnets. It looks at the rules each time,
-// which takes some milliseconds, except where nftables tells that nothing at all was
-// changed since they were last found right.
+// Ensure makes the rules stand for exactly subnets; without any, the chain goes. It
+// looks at the rules each time, which takes some milliseconds, except where nftables
+// tells that nothing at all was changed since they were last found right.
 func (f *Forward) Ensure(ctx context.Context, subnets []netip.Prefix) pod.Forwarding {
 	if err := f.turn.Acquire(ctx, 1); err != nil {
 		return failed(err)
@@ -57,38 +56,6 @@ func (f *Forward) Ensure(ctx context.Context, subnets []netip.Prefix) pod.Forwar
 	return f.last.state
 }
 
-// Remove deletes the chain and the jumps to it, in every flavour.
-func (f *Forward) Remove(ctx context.Context) error {
-	if err := f.turn.Acquire(ctx, 1); err != nil {
-		return fmt.Errorf("remove chain %s: %w", f.chain, err)
-	}
-	defer f.turn.Release(1)
-	var errs []error
-	for _, v6 := range []bool{false, true} {
-		seen, err := inspect(ctx, v6)
-		errs = append(errs, err)
-		for _, c := range seen.chains {
-			errs = append(errs, f.removeFrom(ctx, c.tool))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("remove chain %s: %w", f.chain, err)
-	}
-	return nil
-}
-
-func (f *Forward) removeFrom(ctx context.Context, t tool) error {
-	have, err := t.save(ctx, "filter")
-	if err != nil {
-		return err
-	}
-	script := ownedChain{table: "filter", name: f.chain}.removal(have)
-	if script == "" {
-		return nil
-	}
-	return t.restore(ctx, script)
-}
-
 // settle makes the rules stand; the caller has the turn.
 func (f *Forward) settle(ctx context.Context, subnets []netip.Prefix) pod.Forwarding {
 	var found findings
@@ -100,33 +67,34 @@ func (f *Forward) settle(ctx context.Context, subnets []netip.Prefix) pod.Forwar
 
 // settleFamily makes the rules stand for one IP family.
 func (f *Forward) settleFamily(ctx context.Context, v6 bool, rules []string, found *findings) {
-	if len(rules) == 0 {
-		return
-	}
-	seen, err := inspect(ctx, v6)
+	seen, err := inspect(ctx, v6, f.chain)
 	if err != nil {
 		found.problem("%v", err)
+		return
+	}
+	own := ownedChain{table: "filter", name: f.chain, rules: rules,
+		jumps: []jump{{"FORWARD", dockerUser}, {dockerUser, f.chain}}}
+	if len(rules) == 0 {
+		for _, c := range seen.chains {
+			if c.own {
+				found.failure(c.tool, c.tool.remove(ctx, own))
+			}
+		}
 		return
 	}
 	if seen.dockerNFT {
 		found.problem("%s", dockerNFTProblem(v6))
 	}
 	for _, c := range seen.chains {
-		if !c.drops {
-			continue
-		}
-		if !c.dockerUser {
+		switch {
+		case !c.drops:
+		case !c.dockerUser:
 			found.problem("the policy of FORWARD is DROP in %s, and not by Docker, which has no chain %s there: "+
 				"accept the pod subnets in the firewall that drops, or restart Docker if its chains were flushed", c.tool, dockerUser)
-			continue
+		default:
+			found.failure(c.tool, c.tool.ensure(ctx, own))
+			found.placed = append(found.placed, c.tool.String())
 		}
-		own := ownedChain{table: "filter", name: f.chain, rules: rules,
-			jumps: []jump{{"FORWARD", dockerUser}, {dockerUser, f.chain}}}
-		if err := c.tool.ensure(ctx, own); err != nil {
-			found.problem("accept pod subnets in %s: %v", c.tool, err)
-			continue
-		}
-		found.placed = append(found.placed, c.tool.String())
 	}
 }
 
@@ -171,6 +139,13 @@ type findings struct {
 
 func (f *findings) problem(format string, args ...any) {
 	f.problems = append(f.problems, fmt.Sprintf(format, args...))
+}
+
+// failure notes err, if it is one.
+func (f *findings) failure(t tool, err error) {
+	if err != nil {
+		f.problem("rules of %s: %v", t, err)
+	}
 }
 
 func (f *findings) state() pod.Forwarding {

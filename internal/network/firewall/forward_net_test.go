@@ -171,14 +171,14 @@ func testForward(t *testing.T, flavour string) {
 	}
 	wantConnections(t, w, "after it was mended", true)
 
-	if err := f.Remove(t.Context()); err != nil {
-		t.Errorf("Remove: %v", err)
-	}
-	if diff := cmp.Diff(before, filterRules(t, flavour)); diff != "" {
-		t.Errorf("after Remove (-before +now):\n%s", diff)
-	}
-	if err := f.Remove(t.Context()); err != nil {
-		t.Errorf("second Remove: %v", err)
+	want = pod.Forwarding{OK: true, Message: "not needed"}
+	for range 2 {
+		if got := f.Ensure(t.Context(), nil); got != want {
+			t.Errorf("Ensure without subnets: %+v, want %+v", got, want)
+		}
+		if diff := cmp.Diff(before, filterRules(t, flavour)); diff != "" {
+			t.Errorf("after Ensure without subnets (-before +now):\n%s", diff)
+		}
 	}
 }
 
@@ -258,6 +258,54 @@ func TestForwardWithoutIptables(t *testing.T) {
 	})
 }
 
+// One family's last subnet may go while the other's stay.
+func TestForwardGivesUpOneFamily(t *testing.T) {
+	if !netlab.Isolate(t) {
+		return
+	}
+	dockerRules(t, "nft")
+	before := netlab.Run(t, "nft list table ip6 filter")
+	f := NewForward(chainName)
+	f.Ensure(t.Context(), podSubnets)
+	want := pod.Forwarding{OK: true, Message: "DOCKER-USER (iptables-nft)"}
+	if got := f.Ensure(t.Context(), podSubnets[:1]); got != want {
+		t.Errorf("Ensure: %+v, want %+v", got, want)
+	}
+	wantChain(t, podSubnets[:1])
+	if diff := cmp.Diff(before, netlab.Run(t, "nft list table ip6 filter")); diff != "" {
+		t.Errorf("IPv6 rules (-before +now):\n%s", diff)
+	}
+}
+
+func TestForwardWithOneFlavourInstalled(t *testing.T) {
+	if !netlab.Isolate(t) {
+		return
+	}
+	dockerRules(t, "nft")
+	for _, test := range []struct {
+		flavour string
+		ok      bool
+		message string
+	}{
+		{"legacy", false, "no command for iptables-nft found, iptables is iptables v"},
+		{"nft", true, "DOCKER-USER (iptables-nft, ip6tables-nft)"},
+	} {
+		t.Run(test.flavour, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, command := range []string{"iptables", "ip6tables"} {
+				for _, end := range []string{"", "-save", "-restore"} {
+					netlab.Run(t, fmt.Sprintf("ln -s $(command -v %[1]s-%[2]s%[3]s) %[4]s/%[1]s%[3]s", command, test.flavour, end, dir))
+				}
+			}
+			t.Setenv("PATH", dir)
+			got := NewForward(chainName).Ensure(t.Context(), podSubnets)
+			if got.OK != test.ok || !strings.Contains(got.Message, test.message) {
+				t.Errorf("Ensure: %+v, want %t and %q", got, test.ok, test.message)
+			}
+		})
+	}
+}
+
 func TestForwardFromManyGoroutines(t *testing.T) {
 	if !netlab.Isolate(t) {
 		return
@@ -285,11 +333,11 @@ func TestForwardFromManyGoroutines(t *testing.T) {
 		t.Errorf("Ensure of one: %+v", got)
 	}
 	wantChain(t, want[:1])
-	if err := f.Remove(t.Context()); err != nil {
-		t.Errorf("Remove: %v", err)
+	if got := f.Ensure(t.Context(), nil); !got.OK {
+		t.Errorf("Ensure of none: %+v", got)
 	}
 	if diff := cmp.Diff(foreign, filterRules(t, "nft")); diff != "" {
-		t.Errorf("what Remove left (-other daemon's +now):\n%s", diff)
+		t.Errorf("what Ensure of none left (-other daemon's +now):\n%s", diff)
 	}
 }
 

@@ -22,9 +22,6 @@ type tool struct {
 	legacy bool
 }
 
-// tools returns both flavours for one IP family.
-func tools(v6 bool) []tool { return []tool{{v6: v6}, {v6: v6, legacy: true}} }
-
 func (t tool) base() string {
 	if t.v6 {
 		return "ip6tables"
@@ -82,7 +79,7 @@ func (t tool) restore(ctx context.Context, script string) error {
 	return err
 }
 
-// ensure makes own and its jumps stand in t.
+// ensure makes own and the jumps to it stand.
 func (t tool) ensure(ctx context.Context, own ownedChain) error {
 	have, err := t.save(ctx, own.table)
 	if err != nil {
@@ -93,6 +90,15 @@ func (t tool) ensure(ctx context.Context, own ownedChain) error {
 		return nil
 	}
 	return t.restore(ctx, script)
+}
+
+// remove deletes own and the jumps to it.
+func (t tool) remove(ctx context.Context, own ownedChain) error {
+	have, err := t.save(ctx, own.table)
+	if err != nil {
+		return err
+	}
+	return t.restore(ctx, own.removal(have))
 }
 
 // registered tells whether the kernel runs the legacy flavour's filter table in

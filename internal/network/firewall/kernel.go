@@ -55,6 +55,7 @@ type forwardChain struct {
 	tool       tool
 	drops      bool // by policy
 	dockerUser bool // the chain DOCKER-USER is there
+	own        bool // the chain that was asked for is there
 }
 
 // forwarding is who decides on the forwarded packets of one IP family.
@@ -63,9 +64,9 @@ type forwarding struct {
 	dockerNFT bool           // Docker's nftables backend drops by policy
 }
 
-// inspect reads who drops. Without legacy rules it takes one netlink call and
-// starts no process.
-func inspect(ctx context.Context, v6 bool) (forwarding, error) {
+// inspect reads who drops, and whether the chain of the given name is there. Without
+// legacy rules it takes one netlink call and starts no process.
+func inspect(ctx context.Context, v6 bool, own string) (forwarding, error) {
 	var f forwarding
 	chains, err := nftChains()
 	if err != nil && !errors.Is(err, errNoNFTables) {
@@ -82,6 +83,8 @@ func inspect(ctx context.Context, v6 bool) (forwarding, error) {
 			inUse, nft.drops = true, dropsForwarded(c)
 		case c.Table.Name == "filter" && c.Name == dockerUser:
 			nft.dockerUser = true
+		case c.Table.Name == "filter" && c.Name == own:
+			nft.own = true
 		case c.Table.Name == dockerBridges && dropsForwarded(c):
 			f.dockerNFT = true
 		}
@@ -89,7 +92,7 @@ func inspect(ctx context.Context, v6 bool) (forwarding, error) {
 	if inUse {
 		f.chains = append(f.chains, nft)
 	}
-	legacy, inUse, err := inspectLegacy(ctx, tool{v6: v6, legacy: true})
+	legacy, inUse, err := inspectLegacy(ctx, tool{v6: v6, legacy: true}, own)
 	if inUse {
 		f.chains = append(f.chains, legacy)
 	}
@@ -97,7 +100,7 @@ func inspect(ctx context.Context, v6 bool) (forwarding, error) {
 }
 
 // inspectLegacy returns false where the flavour is not in use.
-func inspectLegacy(ctx context.Context, t tool) (forwardChain, bool, error) {
+func inspectLegacy(ctx context.Context, t tool, own string) (forwardChain, bool, error) {
 	registered, err := t.registered()
 	if err != nil || !registered {
 		return forwardChain{}, false, err
@@ -106,5 +109,10 @@ func inspectLegacy(ctx context.Context, t tool) (forwardChain, bool, error) {
 	if err != nil {
 		return forwardChain{}, false, err
 	}
-	return forwardChain{tool: t, drops: have.policies["FORWARD"] == "DROP", dockerUser: have.has(dockerUser)}, true, nil
+	return forwardChain{
+		tool:       t,
+		drops:      have.policies["FORWARD"] == "DROP",
+		dockerUser: have.has(dockerUser),
+		own:        have.has(own),
+	}, true, nil
 }

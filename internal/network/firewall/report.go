@@ -32,7 +32,7 @@ func Describe(ctx context.Context) (Report, error) {
 	var r Report
 	var errs []error
 	for _, v6 := range []bool{false, true} {
-		seen, err := inspect(ctx, v6)
+		seen, err := inspect(ctx, v6, "")
 		errs = append(errs, err)
 		for _, c := range seen.chains {
 			r.Chains = append(r.Chains, ForwardChain{Flavour: c.tool.String(), Drops: c.drops, DockerUser: c.dockerUser})

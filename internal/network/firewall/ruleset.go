@@ -74,12 +74,8 @@ func (c ownedChain) script(have savedTable) string {
 	return transaction(c.table, b.String())
 }
 
-// removal returns what deletes the chain and every jump to it, or "" where there
-// is neither.
+// removal returns what deletes the chain, which must exist, and every jump to it.
 func (c ownedChain) removal(have savedTable) string {
-	if !have.has(c.name) {
-		return ""
-	}
 	var b strings.Builder
 	for from, rules := range have.rules {
 		for _, rule := range rules {
