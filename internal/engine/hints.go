@@ -35,7 +35,7 @@ func (e *Engine) Hints(ctx context.Context, emit func(pod.Hint)) error {
 	defer cancel()
 	// Told by the response, because Events returns alike for a request that failed.
 	var established atomic.Bool
-	c, err := e.dial(ctx, client.WithResponseHook(func(response *http.Response) {
+	c, err := e.dial(ctx, client.WithHTTPResponseHook(func(response *http.Response) {
 		if strings.HasSuffix(response.Request.URL.Path, "/events") && response.StatusCode == http.StatusOK {
 			established.Store(true)
 		}

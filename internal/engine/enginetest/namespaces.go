@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -119,7 +120,7 @@ func self(next string) *exec.Cmd {
 }
 
 func exitCode(err error) (int, error) {
-	if exit, ok := err.(*exec.ExitError); ok && exit.Exited() {
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.Exited() {
 		return exit.ExitCode(), nil
 	}
 	if err != nil {

@@ -55,8 +55,8 @@ func StartDaemon(t testing.TB, version Version, flags ...string) *Daemon {
 		t.Fatal("enginetest.Start needs a TestMain that calls enginetest.InNamespaces")
 	}
 	d := &Daemon{directory: mountTemp(t), path: binaries(t, version), flags: flags}
-	d.Start(t)
 	t.Cleanup(func() { d.Stop(t) })
+	d.Start(t)
 	return d
 }
 
@@ -65,7 +65,7 @@ type Daemon struct {
 	directory string // tmpfs of its own, which overlay2 works on whatever is below
 	path      string // PATH to find its binaries
 	flags     []string
-	process   *exec.Cmd
+	process   *exec.Cmd // nil while it does not run
 	ended     chan error
 }
 
@@ -105,7 +105,7 @@ func (d *Daemon) Start(t testing.TB) {
 		t.Fatal(err)
 	}
 	d.ended = make(chan error, 1)
-	go func() { d.ended <- d.process.Wait() }()
+	go func(process *exec.Cmd, ended chan error) { ended <- process.Wait(); close(ended) }(d.process, d.ended)
 	d.await(t)
 }
 
@@ -134,11 +134,14 @@ func (d *Daemon) await(t testing.TB) {
 }
 
 // Stop ends the engine in order and its containerd with it; with them all containers,
-// unless it has live-restore.
+// unless it has live-restore. One that does not run stays so.
 func (d *Daemon) Stop(t testing.TB) {
 	t.Helper()
 	if t.Failed() {
 		t.Logf("the engine's log ends with:\n%s", d.logTail())
+	}
+	if d.process == nil {
+		return
 	}
 	if err := d.process.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Errorf("stop dockerd: %v", err)
@@ -150,6 +153,7 @@ func (d *Daemon) Stop(t testing.TB) {
 		_ = d.process.Process.Kill()
 		<-d.ended
 	}
+	d.process = nil
 }
 
 func (d *Daemon) logTail() []byte {

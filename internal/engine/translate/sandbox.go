@@ -54,11 +54,13 @@ func Sandbox(spec pod.SandboxSpec, host Host) (*container.Config, *container.Hos
 		// A restarted sandbox would have a new network namespace, of which CNI knows
 		// nothing: restarting it is the kubelet's decision.
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
-		LogConfig:     container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "1m"}},
-		CapDrop:       []string{"ALL"}, // it holds namespaces and reaps its children: neither needs any
-		OomScoreAdj:   max(pauseOOMScore, host.OOMFloor),
-		Resources:     container.Resources{CPUShares: pauseCPUShares},
-		Annotations:   notes,
+		// Set because the engine's default may be one that docker logs can't read; none
+		// starts measurably faster.
+		LogConfig:   container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "1m"}},
+		CapDrop:     []string{"ALL"}, // it holds namespaces and reaps its children: neither needs any
+		OomScoreAdj: max(pauseOOMScore, host.OOMFloor),
+		Resources:   container.Resources{CPUShares: pauseCPUShares},
+		Annotations: notes,
 	}
 	for _, translate := range []func(pod.SandboxSpec, Host, *container.Config, *container.HostConfig) error{
 		runtimeHandler, namespaces, cgroupParent, sysctls, users, security,
