@@ -3,14 +3,20 @@ package firewall
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
 	"github.com/mascri/mascri/internal/pod"
 )
+
+// graceTime is how long a subnet that Ensure was asked for is kept although Verify's
+// caller does not know it: that one may have looked just before.
+const graceTime = time.Minute
 
 // Forward accepts the forwarded packets of pod subnets where Docker has set the
 // policy of FORWARD to DROP. The rules stand in one chain of this daemon's own,
@@ -20,7 +26,8 @@ import (
 // It may be used by many goroutines; rules are read and written by one at a time.
 type Forward struct {
 	chain string
-	turn  *semaphore.Weighted // one slot; held to read and write the rules, and the following field
+	turn  *semaphore.Weighted // one slot; held to read and write the rules, and the following fields
+	asked map[netip.Prefix]time.Time
 	last  verdict
 }
 
@@ -34,38 +41,51 @@ type verdict struct {
 // NewForward returns a Forward whose rules stand in the iptables chain of the given
 // name, of up to 28 bytes. Two daemons on one host need different ones.
 func NewForward(chain string) *Forward {
-	return &Forward{chain: chain, turn: semaphore.NewWeighted(1)}
+	return &Forward{chain: chain, turn: semaphore.NewWeighted(1), asked: map[netip.Prefix]time.Time{}}
 }
 
-// Ensure makes the rules stand for exactly subnets; without any, the chain goes. It
-// looks at the rules each time, which takes some milliseconds, except where nftables
-// tells that nothing at all was changed since they were last found right.
+// Ensure accepts subnets as well as those of earlier calls. It looks at the rules each
+// time, which takes some milliseconds, except where nftables tells that nothing at all
+// was changed since they were last found right. The first call replaces what an earlier
+// process has left, so it should name every subnet in use.
 func (f *Forward) Ensure(ctx context.Context, subnets []netip.Prefix) pod.Forwarding {
+	return f.settle(ctx, subnets, time.Time{})
+}
+
+// Verify does the same with all the subnets in use: others are given up, a minute after
+// they were last asked for.
+func (f *Forward) Verify(ctx context.Context, subnets []netip.Prefix) pod.Forwarding {
+	return f.settle(ctx, subnets, time.Now().Add(-graceTime))
+}
+
+// settle makes the rules stand for subnets and what else was asked for since.
+func (f *Forward) settle(ctx context.Context, subnets []netip.Prefix, since time.Time) pod.Forwarding {
 	if err := f.turn.Acquire(ctx, 1); err != nil {
-		return failed(err)
+		return pod.Forwarding{Message: fmt.Sprintf("accept pod subnets: %v", err)}
 	}
 	defer f.turn.Release(1)
-	subnets = canonical(subnets)
+	now := time.Now()
+	for _, s := range subnets {
+		f.asked[s.Masked()] = now // as iptables-save prints it
+	}
+	maps.DeleteFunc(f.asked, func(_ netip.Prefix, asked time.Time) bool { return asked.Before(since) })
+	all := slices.SortedFunc(maps.Keys(f.asked), netip.Prefix.Compare)
+
 	generation, counted := ruleGeneration()
-	if counted && f.last.state.OK && f.last.generation == generation && slices.Equal(f.last.subnets, subnets) {
+	if counted && f.last.state.OK && f.last.generation == generation && slices.Equal(f.last.subnets, all) {
 		return f.last.state
 	}
-	// If this writes rules, the generation is past the one read above, and the next
-	// call looks once more.
-	f.last = verdict{f.settle(ctx, subnets), subnets, generation}
+	var found findings
+	for _, v6 := range []bool{false, true} {
+		f.settleFamily(ctx, v6, rulesFor(all, v6), &found)
+	}
+	// If this has written rules, the generation is past the one read above, and the
+	// next call looks once more.
+	f.last = verdict{found.state(), all, generation}
 	return f.last.state
 }
 
-// settle makes the rules stand; the caller has the turn.
-func (f *Forward) settle(ctx context.Context, subnets []netip.Prefix) pod.Forwarding {
-	var found findings
-	for _, v6 := range []bool{false, true} {
-		f.settleFamily(ctx, v6, rulesFor(subnets, v6), &found)
-	}
-	return found.state()
-}
-
-// settleFamily makes the rules stand for one IP family.
+// settleFamily makes the rules of one IP family stand; without any, the chain goes.
 func (f *Forward) settleFamily(ctx context.Context, v6 bool, rules []string, found *findings) {
 	seen, err := inspect(ctx, v6, f.chain)
 	if err != nil {
@@ -96,16 +116,6 @@ func (f *Forward) settleFamily(ctx context.Context, v6 bool, rules []string, fou
 			found.placed = append(found.placed, c.tool.String())
 		}
 	}
-}
-
-// canonical returns the subnets as iptables-save would, each once and sorted.
-func canonical(subnets []netip.Prefix) []netip.Prefix {
-	var list []netip.Prefix
-	for _, s := range subnets {
-		list = append(list, s.Masked())
-	}
-	slices.SortFunc(list, netip.Prefix.Compare)
-	return slices.Compact(list)
 }
 
 // rulesFor returns the rules that accept the subnets of one IP family.
@@ -157,8 +167,4 @@ func (f *findings) state() pod.Forwarding {
 	default:
 		return pod.Forwarding{OK: true, Message: "not needed"}
 	}
-}
-
-func failed(err error) pod.Forwarding {
-	return pod.Forwarding{Message: fmt.Sprintf("accept pod subnets: %v", err)}
 }
