@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -318,50 +317,6 @@ func TestADamagedPodCIDRFileStopsTheStart(t *testing.T) {
 	}
 	if _, err := New(n.cfg); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("error is %v", err)
-	}
-}
-
-// Run sees what comes, changes and goes, also the directory itself.
-func TestRunFollowsTheDirectory(t *testing.T) {
-	n := configNode(t)
-	if err := os.MkdirAll(n.cfg.ConfigDir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	n.start()
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error)
-	go func() { ended <- n.Run(ctx) }()
-	become := func(want string) {
-		t.Helper()
-		for begun := time.Now(); n.Status().Network != want; time.Sleep(10 * time.Millisecond) {
-			if time.Since(begun) > 5*time.Second {
-				t.Fatalf("network is %q, want %q", n.Status().Network, want)
-			}
-		}
-	}
-	time.Sleep(100 * time.Millisecond) // until it watches
-
-	n.write("10-a.conflist", goodList)
-	become("good")
-	n.write("05-b.tmp", goodSingle)
-	if err := os.Rename(filepath.Join(n.cfg.ConfigDir, "05-b.tmp"), filepath.Join(n.cfg.ConfigDir, "05-b.conf")); err != nil {
-		t.Fatal(err)
-	}
-	become("single")
-	if err := os.RemoveAll(n.cfg.ConfigDir); err != nil {
-		t.Fatal(err)
-	}
-	become("")
-	n.write("10-a.conflist", goodHeader)
-	n.write("parts/1.conf", `{"type": "bridge"}`)
-	n.current(t.Context())
-	become("parts")
-	if calls, _ := n.forward.noted(); calls == 0 {
-		t.Error("forwarding was not asserted")
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
 	}
 }
 

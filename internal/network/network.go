@@ -64,8 +64,9 @@ type Network struct {
 	locks  keyLock // by sandbox id
 	// Chains of ADD and of DEL have slots of their own: DELs that hang must not
 	// keep pods from starting.
-	adds, dels slots
-	delTimeout time.Duration
+	adds, dels  slots
+	delTimeout  time.Duration // as the constants of the same names: tests have less time
+	rescanEvery time.Duration
 
 	looks      atomic.Uint64
 	snap       atomic.Pointer[snapshot]
@@ -89,12 +90,13 @@ func New(cfg Config) (*Network, error) {
 	}
 	width := 2 * runtime.NumCPU()
 	n := &Network{
-		cfg:        cfg,
-		bootID:     strings.TrimSpace(string(bootID)),
-		adds:       make(slots, width),
-		dels:       make(slots, width),
-		delTimeout: delTimeout,
-		records:    map[string]record{},
+		cfg:         cfg,
+		bootID:      strings.TrimSpace(string(bootID)),
+		adds:        make(slots, width),
+		dels:        make(slots, width),
+		delTimeout:  delTimeout,
+		rescanEvery: rescanEvery,
+		records:     map[string]record{},
 	}
 	if err := n.loadRecords(); err != nil {
 		return nil, err

@@ -39,7 +39,7 @@ func (n *Network) Run(ctx context.Context) error {
 }
 
 func (n *Network) keepRules(ctx context.Context) {
-	tick := time.NewTicker(rescanEvery)
+	tick := time.NewTicker(n.rescanEvery)
 	defer tick.Stop()
 	for {
 		n.Reassert(ctx)
@@ -61,7 +61,7 @@ func (n *Network) followConfig(ctx context.Context) {
 	} else {
 		defer watcher.Close()
 	}
-	tick := time.NewTicker(rescanEvery)
+	tick := time.NewTicker(n.rescanEvery)
 	defer tick.Stop()
 	var quiet <-chan time.Time
 	for {
