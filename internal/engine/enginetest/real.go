@@ -1,8 +1,10 @@
 package enginetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -80,6 +83,7 @@ func (u dockerUser) Run(t testing.TB, name string, labels map[string]string) str
 
 func (u dockerUser) Terminate(t testing.TB, id string) {
 	t.Helper()
+	u.awaitPaused(t, id)
 	wait := u.api.ContainerWait(background, id, client.ContainerWaitOptions{})
 	if _, err := u.api.ContainerKill(background, id, client.ContainerKillOptions{Signal: "SIGTERM"}); err != nil {
 		t.Fatal(err)
@@ -88,7 +92,30 @@ func (u dockerUser) Terminate(t testing.TB, id string) {
 	case <-wait.Result:
 	case err := <-wait.Error:
 		t.Fatal(err)
+	case <-time.After(patience):
+		t.Fatalf("container %s goes on after SIGTERM", id)
 	}
+}
+
+// awaitPaused returns once the container's pause takes signals: as pid 1 it would lose
+// one that it has no handler for yet.
+func (u dockerUser) awaitPaused(t testing.TB, id string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		logs, err := u.api.ContainerLogs(background, id, client.ContainerLogsOptions{ShowStdout: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(logs)
+		logs.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(text, []byte("paused")) {
+			return
+		}
+	}
+	t.Fatalf("container %s says nothing", id)
 }
 
 func (u dockerUser) Remove(t testing.TB, id string) {
