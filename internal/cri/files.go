@@ -3,6 +3,7 @@ package cri
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -24,40 +25,44 @@ const (
 // binds them into the sandbox and into every container that joins its network, so
 // they are changed in place. What the engine writes itself would not do: it replaces
 // a resolver on loopback by a public one, and knows nothing of the pod's IP.
+//
+// It can be called again: the pod's own lines in hosts come last and tell that all is
+// written. On the host network hosts is the engine's copy of the node's.
 func writeFiles(sandbox pod.Sandbox, attachment pod.Attachment) error {
+	lines := hostsLines(sandbox, attachment)
+	if len(lines) > 0 {
+		hosts, err := os.ReadFile(sandbox.HostsPath)
+		if err != nil {
+			return fmt.Errorf("hosts of sandbox %q: %w", sandbox.ID, err)
+		}
+		if bytes.HasSuffix(hosts, lines) {
+			return nil
+		}
+	}
 	resolv, err := resolvConf(sandbox)
 	if err != nil {
 		return err
 	}
-	if resolv != nil {
-		if err := rewrite(sandbox.ResolvConfPath, resolv); err != nil {
-			return fmt.Errorf("resolv.conf of sandbox %q: %w", sandbox.ID, err)
-		}
+	if err := write(sandbox.ResolvConfPath, os.O_TRUNC, resolv); err != nil {
+		return fmt.Errorf("resolv.conf of sandbox %q: %w", sandbox.ID, err)
 	}
-	if len(attachment.IPs) == 0 { // host network: the engine copied the node's file
+	if len(lines) == 0 {
 		return nil
 	}
-	hosts, err := os.ReadFile(sandbox.HostsPath)
-	if err != nil {
-		return fmt.Errorf("hosts of sandbox %q: %w", sandbox.ID, err)
-	}
-	if err := rewrite(sandbox.HostsPath, withHosts(hosts, sandbox, attachment)); err != nil {
+	if err := write(sandbox.HostsPath, os.O_APPEND, lines); err != nil {
 		return fmt.Errorf("hosts of sandbox %q: %w", sandbox.ID, err)
 	}
 	return nil
 }
 
-// rewrite changes the file in place: it is the target of bind mounts.
-func rewrite(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+// write changes the file in place: it is the source of bind mounts.
+func write(path string, how int, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|how, 0)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(text)
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	return err
+	return errors.Join(err, f.Close())
 }
 
 // resolvConf is as the request's DNS config says, and without one the node's own.
@@ -113,16 +118,15 @@ func onlyStub(resolv []byte) bool {
 	return stub
 }
 
-// withHosts adds the pod's own addresses, as Docker does on networks of its own.
-func withHosts(hosts []byte, sandbox pod.Sandbox, attachment pod.Attachment) []byte {
+// hostsLines are the pod's own addresses, as Docker adds them on networks of its own.
+func hostsLines(sandbox pod.Sandbox, attachment pod.Attachment) []byte {
 	name := sandbox.Config.GetHostname()
 	if name == "" {
 		name = sandbox.ID[:12] // the engine's default
 	}
-	b := bytes.NewBuffer(bytes.TrimRight(hosts, "\n"))
-	b.WriteByte('\n')
+	var b bytes.Buffer
 	for _, ip := range attachment.IPs {
-		fmt.Fprintf(b, "%s\t%s\n", ip, name)
+		fmt.Fprintf(&b, "%s\t%s\n", ip, name)
 	}
 	return b.Bytes()
 }

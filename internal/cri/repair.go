@@ -54,12 +54,27 @@ func (s *Server) Changed(id string) { s.repairs.add(id) }
 // themselves follow: a plugin that hangs must not keep the node down.
 func (s *Server) recover() {
 	for _, sandbox := range s.opts.Index.Sandboxes() {
-		if unfinished(sandbox, s.attachment(sandbox.ID)) {
+		a := s.attachment(sandbox.ID)
+		switch {
+		case unfinished(sandbox, a):
 			s.repairs.hide(sandbox.ID, s.opts.Index.Hide(sandbox.Name))
+		case sandbox.Ready(a):
+			s.finishFiles(sandbox, a)
 		}
 	}
 	s.repairs.add(s.known()...)
 	close(s.recovered)
+}
+
+// finishFiles writes what the crash may have come before.
+func (s *Server) finishFiles(sandbox pod.Sandbox, a *pod.Attachment) {
+	var attachment pod.Attachment
+	if a != nil {
+		attachment = *a
+	}
+	if err := writeFiles(sandbox, attachment); err != nil {
+		s.log.Error("a pod may lack its resolv.conf or hosts", "sandbox", sandbox.ID, "error", err)
+	}
 }
 
 // unfinished tells of a sandbox, not being made now, that RunPodSandbox did not get

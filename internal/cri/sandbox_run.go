@@ -77,18 +77,18 @@ func (s *Server) runSteps(ctx context.Context, spec pod.SandboxSpec, back *undo.
 	defer unlock()
 	s.opts.Step("start")
 	if err = s.opts.Engine.Start(ctx, id); err != nil {
-		return id, fmt.Errorf("start sandbox %q: %w", id, err)
+		return id, err
 	}
 	s.opts.Step("inspect")
 	sandbox, err := s.opts.Engine.Inspect(ctx, id)
 	if err != nil {
-		return id, fmt.Errorf("inspect sandbox %q: %w", id, err)
+		return id, err
 	}
 	var attachment pod.Attachment
 	if !sandbox.HostNetwork() {
 		s.opts.Step("attach")
 		if attachment, err = s.opts.Network.Attach(ctx, s.attachRequest(sandbox)); err != nil {
-			return id, fmt.Errorf("attach sandbox %q: %w", id, err)
+			return id, err
 		}
 	}
 	back.Push("attach", func(ctx context.Context) error { return s.opts.Network.Detach(ctx, id) })
@@ -122,7 +122,7 @@ func (s *Server) create(ctx context.Context, spec pod.SandboxSpec, back *undo.St
 	}
 	back.Push("create", func(ctx context.Context) error { return s.uncreate(ctx, spec.Name) })
 	if err != nil {
-		return "", fmt.Errorf("create sandbox: %w", err)
+		return "", err
 	}
 	return id, nil
 }

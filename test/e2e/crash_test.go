@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -37,13 +36,7 @@ const answerLost = "answer of create lost"
 // Wherever the daemon is killed, after its next start all is as it should be: what the
 // client had been told of is there, what it had not been told of is gone.
 func TestKilledAtEachStep(t *testing.T) {
-	rounds := 5
-	if text := os.Getenv("CRASH_ROUNDS"); text != "" {
-		var err error
-		if rounds, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	const rounds = 5
 	n := newNode(t, enginetest.Engine28, userConf())
 	lost := n.loseAnswers(t)
 	bystander := n.runPod(t, config("bystander"))
@@ -86,7 +79,9 @@ func (n *node) crashInRun(t *testing.T, step, name string, lost *atomic.Bool) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	resp, err := n.cri.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: config(name)})
+	want := config(name)
+	want.DnsConfig = &cri.DNSConfig{Servers: []string{"192.0.2.53"}}
+	resp, err := n.cri.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: want})
 	if err == nil {
 		t.Fatalf("%s: the pod came up as %s: the kill did not land", step, resp.GetPodSandboxId())
 	}
@@ -100,6 +95,13 @@ func (n *node) crashInRun(t *testing.T, step, name string, lost *atomic.Bool) {
 		}
 		if !complete || s.GetState() != cri.PodSandboxState_SANDBOX_READY {
 			t.Fatalf("%s: after the start the unfinished sandbox is listed: %v", step, s)
+		}
+		kept := n.inspect(t, s.GetId())
+		if text := kept.file(t, "/etc/resolv.conf"); text != "nameserver 192.0.2.53\n" {
+			t.Errorf("%s: resolv.conf of the kept sandbox:\n%s", step, text)
+		}
+		if text := kept.file(t, "/etc/hosts"); !strings.Contains(text, "localhost") || strings.Count(text, kept.ips[0].String()) != 1 {
+			t.Errorf("%s: hosts of the kept sandbox:\n%s", step, text)
 		}
 		n.removePod(t, s.GetId())
 	}

@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -75,6 +77,26 @@ func (n *node) inspect(t *testing.T, id string) sandbox {
 		}
 	}
 	return s
+}
+
+// pid is that of the sandbox process.
+func (s sandbox) pid(t *testing.T) int {
+	t.Helper()
+	pid, err := strconv.Atoi(string(s.info["pid"]))
+	if err != nil || pid == 0 {
+		t.Fatalf("pid of sandbox %s: %q", s.id, s.info["pid"])
+	}
+	return pid
+}
+
+// file returns a file as the sandbox process sees it.
+func (s sandbox) file(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/root%s", s.pid(t), path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func podIPs(network *cri.PodSandboxNetworkStatus) (texts []string) {

@@ -1,0 +1,99 @@
+package cri
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// A request that comes while a flight nobody waits for any more is cleaning up waits
+// for that, and then flies itself.
+func TestDoomedFlightIsNotJoined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFlights()
+		request := &cri.RunPodSandboxRequest{}
+		cleaned := make(chan struct{})
+		ctx, giveUp := context.WithCancel(t.Context())
+		first := make(chan error, 1)
+		go func() {
+			_, err := f.do(ctx, "a", request, func(ctx context.Context) (string, error) {
+				<-ctx.Done()
+				<-cleaned
+				return "", ctx.Err()
+			})
+			first <- err
+		}()
+		synctest.Wait()
+		giveUp()
+		if err := <-first; !errors.Is(err, context.Canceled) {
+			t.Fatalf("first: %v", err)
+		}
+		second := make(chan string, 1)
+		go func() {
+			id, err := f.do(t.Context(), "a", request, func(context.Context) (string, error) { return "new", nil })
+			if err != nil {
+				t.Error(err)
+			}
+			second <- id
+		}()
+		synctest.Wait()
+		select {
+		case id := <-second:
+			t.Fatalf("the second one did not wait: %q", id)
+		default:
+		}
+		close(cleaned)
+		if id := <-second; id != "new" {
+			t.Errorf("second: %q", id)
+		}
+	})
+}
+
+// A success that came when the last caller had just gone is the next one's, once, and
+// only for the same request.
+func TestUnclaimedFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFlights()
+		request := &cri.RunPodSandboxRequest{RuntimeHandler: "a"}
+		ctx, giveUp := context.WithCancel(t.Context())
+		// The flight does not look at its context: it succeeds all the same.
+		if _, err := f.do(ctx, "a", request, func(context.Context) (string, error) { giveUp(); return "id", nil }); !errors.Is(err, context.Canceled) {
+			t.Fatalf("the caller whose context ended got %v", err)
+		}
+		synctest.Wait()
+		if id, ok := f.claim("a", &cri.RunPodSandboxRequest{RuntimeHandler: "b"}); ok {
+			t.Errorf("another request got %q", id)
+		}
+		if id, ok := f.claim("a", request); !ok || id != "id" {
+			t.Errorf("the same request got %q, %v", id, ok)
+		}
+		if id, ok := f.claim("a", request); ok {
+			t.Errorf("it was claimed twice: %q", id)
+		}
+	})
+}
+
+// An answer that was heard is not unclaimed.
+func TestHeardFlight(t *testing.T) {
+	f := newFlights()
+	request := &cri.RunPodSandboxRequest{}
+	if id, err := f.do(t.Context(), "a", request, func(context.Context) (string, error) { return "id", nil }); err != nil || id != "id" {
+		t.Fatal(id, err)
+	}
+	if id, ok := f.claim("a", request); ok {
+		t.Errorf("claimed %q", id)
+	}
+	if f.flies("a") {
+		t.Error("it flies on")
+	}
+}
+
+func TestPanicInFlight(t *testing.T) {
+	f := newFlights()
+	if _, err := f.do(t.Context(), "a", &cri.RunPodSandboxRequest{}, func(context.Context) (string, error) { panic("boom") }); err == nil {
+		t.Error("no error")
+	}
+}
