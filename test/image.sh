@@ -7,14 +7,17 @@ root=$(dirname "$(dirname "$(realpath "$0")")")
 cd "$root"
 trap 'echo "error: line $LINENO failed: $BASH_COMMAND" >&2; docker logs mascri 2>&1 | tail -n 15 >&2' ERR
 
+# With a containerd of its own, which must see the engine's mounts.
 mkdir -p /run/systemd/system/docker.service.d
-printf '[Service]\nMountFlags=private\n' >/run/systemd/system/docker.service.d/private.conf
+printf '%s\n' '[Service]' MountFlags=private ExecStart= 'ExecStart=/usr/sbin/dockerd -H fd://' >/run/systemd/system/docker.service.d/private.conf
+systemctl mask --quiet --runtime --now containerd
+rm -f /run/containerd/containerd.sock
 systemctl daemon-reload
 systemctl restart docker
 
 echo "[1/6] building the image"
 docker import - debian:trixie-slim <base.tar >/dev/null
-DOCKER_BUILDKIT=0 docker build -q -t mascri -f image/Dockerfile . 2>/dev/null
+DOCKER_BUILDKIT=0 docker build -q -t mascri -f image/Dockerfile . >/run/build.log 2>&1 || { cat /run/build.log; false; }
 echo "[2/6] starting the daemon"
 mkdir -p /etc/cni/net.d
 cp examples/10-bridge.conf /etc/cni/net.d/
@@ -43,7 +46,7 @@ echo "[6/6] removing the pods"
 crictl rmp -f "$web" "$client"
 [ -z "$(crictl pods -q)" ]
 [ -z "$(docker exec mascri find /run/netns -name 'cni-*')" ]
-[ -z "$(iptables -t nat -S | grep CNI)" ]
+[ "$(iptables -t nat -S | grep -c CNI || true)" = 0 ]
 [ -z "$(find /var/lib/cni/networks -name '10.88.*')" ]
 docker rm -f mascri >/dev/null
 echo "nothing is left"
