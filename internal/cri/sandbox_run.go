@@ -191,5 +191,6 @@ func (s *Server) attachRequest(sandbox pod.Sandbox) pod.AttachRequest {
 		Annotations:  config.GetAnnotations(),
 		CgroupParent: config.GetLinux().GetCgroupParent(),
 		DNS:          config.GetDnsConfig(),
+		Sysctls:      config.GetLinux().GetSysctls(),
 	}
 }

@@ -8,15 +8,15 @@ import (
 	"path/filepath"
 )
 
-// tempSuffix marks a file that is being written. A left-over one is overwritten by
-// the next write to the same path.
-const tempSuffix = ".tmp"
+// TempSuffix marks a file that is being written. One that a crash left is overwritten
+// by the next write to the same path.
+const TempSuffix = ".tmp"
 
 // WriteFile replaces the file at path by data, readable by its owner only. Once it
 // has returned nil, the new content survives a loss of power. One path may be
 // written by one goroutine at a time.
 func WriteFile(path string, data []byte) error {
-	temp := path + tempSuffix
+	temp := path + TempSuffix
 	if err := writeSynced(temp, data); err != nil {
 		return errors.Join(err, os.Remove(temp))
 	}

@@ -137,7 +137,7 @@ func (n *Network) enter(ctx context.Context, req pod.AttachRequest, rec *record)
 	err = pin(ns, rec.NetnsPath)
 	if err == nil {
 		n.step("pin")
-		err = prepare(ns)
+		err = prepare(ns, req.Sysctls)
 	}
 	if err != nil {
 		return afterCleaning(err, n.leave(*rec))

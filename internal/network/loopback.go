@@ -13,17 +13,32 @@ import (
 )
 
 // prepare makes a sandbox's network namespace fit for plugins: IPv6 enabled,
-// which Docker up to 20.10 turns off where it attaches no network itself, and
-// the loopback interface up, which Docker sees to, but need not.
-func prepare(ns netns) error {
+// which Docker up to 20.10 turns off where it attaches no network itself, unless
+// the pod's own sysctls say what they want, and the loopback interface up, which
+// Docker sees to, but need not.
+func prepare(ns netns, sysctls map[string]string) error {
 	return inNetns(ns, func() error {
 		for _, name := range []string{"all", "default", "lo"} {
+			if decidesIPv6(sysctls) {
+				break
+			}
 			if err := enableIPv6(name); err != nil {
 				return err
 			}
 		}
 		return raiseLoopback()
 	})
+}
+
+// decidesIPv6 tells whether a pod's sysctls turn IPv6 on or off for any interface.
+func decidesIPv6(sysctls map[string]string) bool {
+	for name := range sysctls {
+		name = strings.ReplaceAll(name, "/", ".")
+		if strings.HasPrefix(name, "net.ipv6.conf.") && strings.HasSuffix(name, ".disable_ipv6") {
+			return true
+		}
+	}
+	return false
 }
 
 func enableIPv6(name string) error {

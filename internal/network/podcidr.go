@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/mascri/mascri/internal/durable"
 )
 
 // runtimeFile keeps in the state directory what the kubelet tells only once.
@@ -43,7 +45,7 @@ func (n *Network) keepPodCIDRs(cidrs []netip.Prefix) error {
 	}
 	n.cidrFile.Lock()
 	defer n.cidrFile.Unlock()
-	if err := writeFile(n.cfg.StateDir, runtimeFile, data); err != nil {
+	if err := durable.WriteFile(filepath.Join(n.cfg.StateDir, runtimeFile), data); err != nil {
 		return err
 	}
 	n.mu.Lock()

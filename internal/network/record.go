@@ -12,6 +12,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/utils"
 
+	"github.com/mascri/mascri/internal/durable"
 	"github.com/mascri/mascri/internal/pod"
 )
 
@@ -116,7 +117,7 @@ func (n *Network) save(rec record) error {
 	if err != nil {
 		return fmt.Errorf("encode record: %w", err)
 	}
-	if err := writeFile(n.recordDir(), recordFile(rec.SandboxID), data); err != nil {
+	if err := durable.WriteFile(filepath.Join(n.recordDir(), recordFile(rec.SandboxID)), data); err != nil {
 		return fmt.Errorf("write record: %w", err)
 	}
 	n.show(rec)
@@ -139,11 +140,7 @@ func (n *Network) record(sandboxID string) (record, bool) {
 
 // forget deletes a sandbox's record.
 func (n *Network) forget(sandboxID string) error {
-	err := os.Remove(filepath.Join(n.recordDir(), recordFile(sandboxID)))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("delete record: %w", err)
-	}
-	if err := syncDir(n.recordDir()); err != nil {
+	if err := durable.Remove(filepath.Join(n.recordDir(), recordFile(sandboxID))); err != nil {
 		return fmt.Errorf("delete record: %w", err)
 	}
 	n.mu.Lock()
@@ -167,7 +164,7 @@ func (n *Network) loadRecords() error {
 		sandboxID, isRecord := strings.CutSuffix(entry.Name(), ".json")
 		switch {
 		case entry.IsDir():
-		case strings.HasSuffix(entry.Name(), tempSuffix):
+		case strings.HasSuffix(entry.Name(), durable.TempSuffix):
 			// A crash came before the rename: what it was to replace still holds.
 			if err := os.Remove(path); err != nil {
 				return fmt.Errorf("remove unfinished record: %w", err)

@@ -54,6 +54,7 @@ type AttachRequest struct {
 	Annotations  map[string]string // of the pod; bandwidth limits are read from them
 	CgroupParent string            // as in the CRI request; capability cgroupPath
 	DNS          *cri.DNSConfig    // capability dns
+	Sysctls      map[string]string // of the pod, set already; what they say of IPv6 stays
 }
 
 // NetworkStatus is the answer to "can a pod be attached now", from memory.

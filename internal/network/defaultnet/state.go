@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
+
+	"github.com/mascri/mascri/internal/durable"
 )
 
 // choice is what is chosen once and kept in the state file.
@@ -49,33 +50,7 @@ func writeChoice(file string, c choice) (err error) {
 	if err != nil {
 		return err
 	}
-	next := file + ".new"
-	if err := writeSynced(next, append(text, '\n')); err != nil {
-		return err
-	}
-	if err := os.Rename(next, file); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(file))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
-}
-
-func writeSynced(file string, text []byte) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Write(text); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	return f.Close()
+	return durable.WriteFile(file, append(text, '\n'))
 }
 
 // validIPv4 tells whether p can be a subnet of pods: host-local needs at least two
