@@ -16,22 +16,20 @@ const netnsDir = "/run/netns"
 
 func newNetwork(cfg config.Config, instance string, eng *engine.Engine, step func(string), log *slog.Logger) (*network.Network, error) {
 	ours := instance[:8]
-	options := network.Config{
+	return network.New(network.Config{
 		ConfigDir: cfg.Network.ConfigDir,
 		BinDirs:   cfg.Network.BinDirs,
 		StateDir:  cfg.StateDir,
 		NetnsDir:  netnsDir,
-		Forward:   firewall.NewForward("MASCRI-" + ours),
-		Logger:    log,
-		Step:      step,
-	}
-	if cfg.Network.DefaultNetwork {
-		options.Default = defaultnet.New(defaultnet.Options{
+		Default: defaultnet.New(defaultnet.Options{
 			StateFile:   filepath.Join(cfg.StateDir, "default-network.json"),
 			EnginePools: eng.Pools,
 			Masquerade:  "mascri_" + ours,
 			Logger:      log,
-		})
-	}
-	return network.New(options)
+		}),
+		DefaultOff: !cfg.Network.DefaultNetwork,
+		Forward:    firewall.NewForward("MASCRI-" + ours),
+		Logger:     log,
+		Step:       step,
+	})
 }

@@ -47,13 +47,11 @@ func (n *Network) attach(ctx context.Context, req pod.AttachRequest) (record, er
 	if err != nil {
 		return record{}, err
 	}
-	if rec.ConfigFile == "" {
-		if err := n.ensureMasquerade(ctx); err != nil {
-			return record{}, fmt.Errorf("%s: %w", rec.origin(), err)
-		}
-	}
 	if err := n.enter(ctx, req, &rec); err != nil {
 		return record{}, err
+	}
+	if err := n.settleDefault(ctx, rec); err != nil {
+		return record{}, afterCleaning(err, n.leave(rec))
 	}
 	if err := n.add(ctx, &rec); err != nil {
 		err = fmt.Errorf("%s: %w", rec.origin(), err)

@@ -2,7 +2,6 @@ package network
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -123,7 +122,7 @@ func (n *Network) fallback(ctx context.Context, candidates []candidate, dirErr e
 		why = fmt.Errorf("no valid network configuration in %s: %w", n.cfg.ConfigDir, candidates[0].err)
 	}
 	switch {
-	case n.cfg.Default == nil:
+	case n.cfg.Default == nil || n.cfg.DefaultOff:
 		return nil, fmt.Errorf("%w; put a valid one there, or turn the embedded default network on", why)
 	case len(n.podCIDRs()) > 0:
 		return nil, fmt.Errorf("%w; that of the cluster is awaited, as a pod CIDR was given", why)
@@ -176,34 +175,6 @@ func missing(found []pod.Plugin) error {
 		return nil
 	}
 	return errors.New(strings.Join(problems, "; "))
-}
-
-// subnetsOf returns the subnets that the IPAM sections of net name, as host-local
-// and those that copy it write them.
-func subnetsOf(net *network) []string {
-	var subnets []string
-	for _, plugin := range net.list.Plugins {
-		var conf struct {
-			IPAM struct {
-				Subnet string `json:"subnet"`
-				Ranges [][]struct {
-					Subnet string `json:"subnet"`
-				} `json:"ranges"`
-			} `json:"ipam"`
-		}
-		if err := json.Unmarshal(plugin.Bytes, &conf); err != nil {
-			continue // another IPAM, whose keys mean something else
-		}
-		if conf.IPAM.Subnet != "" {
-			subnets = append(subnets, conf.IPAM.Subnet)
-		}
-		for _, set := range conf.IPAM.Ranges {
-			for _, r := range set {
-				subnets = append(subnets, r.Subnet)
-			}
-		}
-	}
-	return subnets
 }
 
 // fingerprint changes whenever a file that scan would read does. It reads none.

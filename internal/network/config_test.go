@@ -239,13 +239,14 @@ func TestAttachSeesANewFile(t *testing.T) {
 }
 
 type fakeDefault struct {
-	text    string
-	err     error
-	ensured int
+	text             string
+	err              error
+	ensured, removed int
 }
 
 func (d *fakeDefault) Conflist(context.Context) ([]byte, error) { return []byte(d.text), d.err }
 func (d *fakeDefault) Ensure(context.Context) error             { d.ensured++; return d.err }
+func (d *fakeDefault) Remove(context.Context) error             { d.removed++; return d.err }
 
 func TestTheDefaultNetworkIsForWantOfAnother(t *testing.T) {
 	n := configNode(t)

@@ -27,8 +27,11 @@ type Config struct {
 	StateDir  string         // records, libcni's cache and runtime.json, such as /var/lib/mascri
 	NetnsDir  string         // pins, such as /run/netns; must not outlive a reboot
 	Default   DefaultNetwork // nil: there is none
-	Forward   Forwarder
-	Logger    *slog.Logger
+	// DefaultOff keeps new sandboxes off the default network. Those of an earlier life
+	// may still be on it.
+	DefaultOff bool
+	Forward    Forwarder
+	Logger     *slog.Logger
 
 	// Step is called at each step, for tests that end the process there: record, pin,
 	// add-start, add-done and complete in Attach; detaching, del-start, del-done and
@@ -43,8 +46,11 @@ type DefaultNetwork interface {
 	// Conflist is the network's CNI configuration list. A free subnet is chosen at
 	// the first call, and stays.
 	Conflist(ctx context.Context) ([]byte, error)
-	// Ensure puts the masquerade rules in place. It is idempotent and cheap.
+	// Ensure puts bridge and masquerade rules in place. It is idempotent and cheap.
 	Ensure(ctx context.Context) error
+	// Remove takes back what Ensure did, also in an earlier process. No sandbox may be
+	// on the network. The next Conflist may name other subnets.
+	Remove(ctx context.Context) error
 }
 
 // Forwarder lets traffic of attached subnets pass where the node would drop it.
@@ -72,7 +78,7 @@ type Network struct {
 	snap       atomic.Pointer[snapshot]
 	forwarding atomic.Pointer[pod.Forwarding]
 	verdict    atomic.Pointer[verdict]
-	masquerade atomic.Pointer[error] // of the default network; nil pointer: not tried
+	defaultNet defaultUse
 
 	cidrFile sync.Mutex // orders the writes of runtime.json
 
@@ -94,6 +100,7 @@ func New(cfg Config) (*Network, error) {
 		bootID:      strings.TrimSpace(string(bootID)),
 		adds:        make(slots, width),
 		dels:        make(slots, width),
+		defaultNet:  defaultUse{turn: make(slots, 1)},
 		delTimeout:  delTimeout,
 		rescanEvery: rescanEvery,
 		records:     map[string]record{},

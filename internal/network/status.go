@@ -25,7 +25,7 @@ func (n *Network) Status() pod.NetworkStatus {
 	}
 	if net := snap.chosen; net != nil {
 		status.Network, status.ConfigFile, status.DefaultNetwork = net.list.Name, net.file, net.file == ""
-		status.Subnets = subnetsOf(net)
+		status.Subnets = subnetsOf(net.list)
 	}
 	if problem := n.problem(snap); problem != nil {
 		status.Reason, status.Message = problem.Reason, problem.Message
@@ -45,7 +45,10 @@ func (n *Network) problem(snap *snapshot) *pod.Problem {
 	if err := missing(snap.found); err != nil {
 		return &pod.Problem{Reason: "PluginMissing", Message: fmt.Sprintf("%s: %v; install it there, or name its directory", name, err)}
 	}
-	if failed := n.masquerade.Load(); snap.chosen.file == "" && failed != nil && *failed != nil {
+	if err := n.overlap(snap.chosen); err != nil {
+		return &pod.Problem{Reason: "NetworksOverlap", Message: err.Error()}
+	}
+	if failed := n.defaultNet.failed.Load(); snap.chosen.file == "" && failed != nil && *failed != nil {
 		return &pod.Problem{Reason: "MasqueradeFailed", Message: fmt.Sprintf("%s: %v", name, *failed)}
 	}
 	if v := n.verdict.Load(); v != nil && v.err != nil && v.net.same(snap.chosen) {

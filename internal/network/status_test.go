@@ -63,9 +63,14 @@ func TestAttachOnTheDefaultNetwork(t *testing.T) {
 		t.Error("masquerade is not kept for a sandbox that is on the default network still")
 	}
 	n.detach(a.SandboxID)
+	if def.removed != 0 {
+		t.Error("the default network was removed from under a sandbox")
+	}
 	before = def.ensured
-	if n.Reassert(t.Context()); def.ensured != before {
-		t.Error("masquerade is asserted for nobody")
+	for range 2 {
+		if n.Reassert(t.Context()); def.ensured != before || def.removed != 1 {
+			t.Errorf("for nobody: asserted %d times, removed %d times", def.ensured-before, def.removed)
+		}
 	}
 	if calls, subnets := n.forward.noted(); calls == 0 || len(subnets) != 0 {
 		t.Errorf("forwarding is kept for %v", subnets)

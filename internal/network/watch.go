@@ -112,36 +112,11 @@ func (n *Network) Reassert(ctx context.Context) {
 		n.look(ctx)
 	}
 	if n.usesDefault() {
-		_ = n.ensureMasquerade(ctx) // Status tells
+		_ = n.ensureDefault(ctx) // Status tells
+	} else {
+		n.removeDefault(ctx)
 	}
 	n.noteForwarding(n.cfg.Forward.Verify(ctx, n.attachedSubnets()))
-}
-
-// usesDefault tells whether a sandbox is, or would be next, on the default network.
-func (n *Network) usesDefault() bool {
-	if n.cfg.Default == nil {
-		return false
-	}
-	if chosen := n.snap.Load().chosen; chosen != nil && chosen.file == "" {
-		return true
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, rec := range n.records {
-		if rec.ConfigFile == "" {
-			return true
-		}
-	}
-	return false
-}
-
-func (n *Network) ensureMasquerade(ctx context.Context) error {
-	err := n.cfg.Default.Ensure(ctx)
-	before := n.masquerade.Swap(&err)
-	if err != nil && (before == nil || *before == nil) {
-		n.cfg.Logger.Warn("masquerade rules of the default network failed", "error", err)
-	}
-	return err
 }
 
 // noteForwarding keeps for Status whether the traffic of attached subnets passes.

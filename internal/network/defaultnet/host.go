@@ -134,6 +134,38 @@ func ensureBridge(ipv6 bool) error {
 	return nil
 }
 
+// removeBridge deletes the bridge, if it exists. One that has ports stays: whatever
+// they belong to, it would be cut off.
+func removeBridge() error {
+	link, err := netlink.LinkByName(Bridge)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find bridge %s: %w", Bridge, err)
+	}
+	if link.Type() != "bridge" {
+		return nil // not ours
+	}
+	links, err := dump(netlink.LinkList)
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	var ports []string
+	for _, l := range links {
+		if l.Attrs().MasterIndex == link.Attrs().Index {
+			ports = append(ports, l.Attrs().Name)
+		}
+	}
+	if len(ports) > 0 {
+		return fmt.Errorf("bridge %s stays, as it has ports: %s", Bridge, strings.Join(ports, ", "))
+	}
+	if err := netlink.LinkDel(link); err != nil {
+		return fmt.Errorf("delete bridge %s: %w", Bridge, err)
+	}
+	return nil
+}
+
 // keepDefaultRoutes lets interfaces that got their IPv6 default route by router
 // advertisement keep it: once the host forwards, as the bridge plugin makes it, the
 // kernel drops such routes unless accept_ra is 2.

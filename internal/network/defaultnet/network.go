@@ -37,7 +37,8 @@ type Options struct {
 }
 
 // Network is the embedded default network. It may be used by many goroutines; its
-// subnets are chosen at the first use that succeeds and stay for its lifetime.
+// subnets are chosen at the first use that succeeds, and again at the first one after
+// Remove.
 type Network struct {
 	options    Options
 	masquerade *firewall.Masquerade
@@ -57,7 +58,7 @@ func New(options Options) *Network {
 }
 
 // Subnets returns the chosen subnets, IPv4 first; nil before Conflist or Ensure
-// has succeeded.
+// has succeeded, and after Remove.
 func (n *Network) Subnets() []netip.Prefix {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -89,6 +90,27 @@ func (n *Network) Ensure(ctx context.Context) error {
 	if err := n.ensure(ctx); err != nil {
 		return fmt.Errorf("default network: %w", err)
 	}
+	return nil
+}
+
+// Remove takes back what Ensure does to the host, that of an earlier process as well.
+// It is for when nobody is on the network: where interfaces are on the bridge, it is an
+// error and both bridge and rules stay. The subnets are chosen again when they are next
+// needed; they remain the same unless others have taken them meanwhile.
+func (n *Network) Remove(ctx context.Context) error {
+	if err := n.turn.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("default network: %w", err)
+	}
+	defer n.turn.Release(1)
+	if err := removeBridge(); err != nil {
+		return fmt.Errorf("default network: %w", err)
+	}
+	if err := n.masquerade.Remove(ctx); err != nil {
+		return fmt.Errorf("default network: %w", err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.chosen = nil
 	return nil
 }
 

@@ -215,6 +215,48 @@ func TestEnsureRestoresWhatWasFlushed(t *testing.T) {
 	}
 }
 
+// A user's network may have the same subnet: once that one is used, the host must
+// have no route to it by our bridge.
+func TestRemoveMakesWay(t *testing.T) {
+	if !netlab.Isolate(t) {
+		return
+	}
+	const list = "ip link; ip route show table all; nft list ruleset"
+	before := netlab.Run(t, list)
+	file := filepath.Join(t.TempDir(), "state")
+	n, _ := newNetwork(file)
+	if err := n.Remove(t.Context()); err != nil {
+		t.Errorf("Remove of nothing: %v", err)
+	}
+	first := chosen(t, n)
+	if err := n.Ensure(t.Context()); err != nil {
+		t.Fatalf("Ensure: %v", err)
+	}
+	netlab.Run(t, "ip addr add 10.88.0.1/16 dev mascri0; ip link set mascri0 up; ip link add p0 type veth peer name p1; ip link set p0 master mascri0")
+	rules := netlab.Run(t, "nft list ruleset")
+	if err := n.Remove(t.Context()); err == nil || !strings.Contains(err.Error(), "has ports: p0") || netlab.Run(t, "nft list ruleset") != rules {
+		t.Errorf("with a port: %v", err)
+	}
+	netlab.Run(t, "ip link del p0")
+	n, _ = newNetwork(file) // after a restart
+	if err := n.Remove(t.Context()); err != nil {
+		t.Errorf("Remove: %v", err)
+	}
+	if diff := cmp.Diff(before, netlab.Run(t, list)); diff != "" {
+		t.Errorf("after Remove (-before Ensure +now):\n%s", diff)
+	}
+	if got := chosen(t, n); !cmp.Equal(got, first, cmp.Comparer(samePrefix)) {
+		t.Errorf("afterwards: %v, want %v as before", got, first)
+	}
+	if err := n.Remove(t.Context()); err != nil {
+		t.Errorf("Remove: %v", err)
+	}
+	netlab.Run(t, "ip link add cni0 type bridge; ip addr add 10.88.0.1/16 dev cni0")
+	if got := chosen(t, n); got[0].String() != "10.89.0.0/16" {
+		t.Errorf("after another network took the subnet: %v, want 10.89.0.0/16", got)
+	}
+}
+
 func TestHostKeepsItsIPv6DefaultRoute(t *testing.T) {
 	if !netlab.Isolate(t) {
 		return

@@ -16,7 +16,7 @@ const nfgenmsgSize = 4
 // where there is none: legacy rules are not counted, and a kernel may lack nf_tables.
 func ruleGeneration() (uint32, bool) {
 	for _, v6 := range []bool{false, true} {
-		if inUse, err := (tool{v6: v6, legacy: true}).registered(); err != nil || inUse {
+		if inUse, err := (tool{v6: v6, legacy: true}).registered("filter"); err != nil || inUse {
 			return 0, false
 		}
 	}

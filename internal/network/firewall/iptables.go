@@ -101,9 +101,9 @@ func (t tool) remove(ctx context.Context, own ownedChain) error {
 	return t.restore(ctx, own.removal(have))
 }
 
-// registered tells whether the kernel runs the legacy flavour's filter table in
-// this network namespace. To ask iptables-legacy itself would register it.
-func (t tool) registered() (bool, error) {
+// registered tells whether the kernel runs that table of the legacy flavour in this
+// network namespace. To ask iptables-legacy itself would register it.
+func (t tool) registered(table string) (bool, error) {
 	family := "ip"
 	if t.v6 {
 		family = "ip6"
@@ -119,7 +119,7 @@ func (t tool) registered() (bool, error) {
 		return false, fmt.Errorf("find legacy iptables: %w", err)
 	}
 	for name := range strings.FieldsSeq(string(text)) {
-		if name == "filter" {
+		if name == table {
 			return true, nil
 		}
 	}

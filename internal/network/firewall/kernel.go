@@ -101,7 +101,7 @@ func inspect(ctx context.Context, v6 bool, own string) (forwarding, error) {
 
 // inspectLegacy returns false where the flavour is not in use.
 func inspectLegacy(ctx context.Context, t tool, own string) (forwardChain, bool, error) {
-	registered, err := t.registered()
+	registered, err := t.registered("filter")
 	if err != nil || !registered {
 		return forwardChain{}, false, err
 	}

@@ -24,6 +24,9 @@ type Masquerade struct {
 	turn *semaphore.Weighted // held to read and write the rules; one slot
 }
 
+// postrouting is the one chain of each of its tables.
+const postrouting = "postrouting"
+
 // NewMasquerade returns a Masquerade whose nftables tables, or iptables chains, have
 // the given name of up to 28 bytes. Two daemons on one host need different ones.
 func NewMasquerade(name string) *Masquerade {
@@ -55,6 +58,26 @@ func (m *Masquerade) Ensure(ctx context.Context, subnets []netip.Prefix) error {
 	return nil
 }
 
+// Remove takes the rules away, those of an earlier process as well. Without any it
+// costs one netlink call.
+func (m *Masquerade) Remove(ctx context.Context) error {
+	if err := m.turn.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("masquerade: %w", err)
+	}
+	defer m.turn.Release(1)
+	chains, err := nftChains()
+	switch {
+	case errors.Is(err, errNoNFTables):
+		err = m.removeLegacy(ctx)
+	case err == nil:
+		err = m.removeNFT(chains)
+	}
+	if err != nil {
+		return fmt.Errorf("masquerade: %w", err)
+	}
+	return nil
+}
+
 // ensureNFT makes the table of subnet's family hold its one rule, in one transaction.
 func (m *Masquerade) ensureNFT(chains []*nftables.Chain, subnet netip.Prefix) error {
 	conn, err := nftables.New()
@@ -63,7 +86,7 @@ func (m *Masquerade) ensureNFT(chains []*nftables.Chain, subnet netip.Prefix) er
 	}
 	table := &nftables.Table{Name: m.name, Family: nftFamily(subnet.Addr().Is6())}
 	accept := nftables.ChainPolicyAccept
-	chain := &nftables.Chain{Name: "postrouting", Table: table, Type: nftables.ChainTypeNAT,
+	chain := &nftables.Chain{Name: postrouting, Table: table, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource, Policy: &accept}
 	want := masquerade(subnet)
 
@@ -82,6 +105,22 @@ func (m *Masquerade) ensureNFT(chains []*nftables.Chain, subnet netip.Prefix) er
 	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: want})
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("write table %s: %w", m.name, err)
+	}
+	return nil
+}
+
+func (m *Masquerade) removeNFT(chains []*nftables.Chain) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open nftables: %w", err)
+	}
+	for _, c := range chains {
+		if c.Table.Name == m.name && c.Name == postrouting {
+			conn.DelTable(c.Table)
+		}
+	}
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("delete table %s: %w", m.name, err)
 	}
 	return nil
 }
@@ -131,14 +170,39 @@ func multicast(subnet netip.Prefix) netip.Prefix {
 
 // ensureLegacy makes the chain in the nat table of subnet's family hold its rules.
 func (m *Masquerade) ensureLegacy(ctx context.Context, subnet netip.Prefix) error {
-	own := ownedChain{
-		table: "nat",
-		name:  m.name,
-		rules: []string{
-			"-d " + multicast(subnet).String() + " -j RETURN",
-			"-s " + subnet.String() + " ! -d " + subnet.String() + " -j MASQUERADE --random-fully",
-		},
-		jumps: []jump{{"POSTROUTING", m.name}},
+	own := m.ownLegacy()
+	own.rules = []string{
+		"-d " + multicast(subnet).String() + " -j RETURN",
+		"-s " + subnet.String() + " ! -d " + subnet.String() + " -j MASQUERADE --random-fully",
 	}
 	return tool{v6: subnet.Addr().Is6(), legacy: true}.ensure(ctx, own)
+}
+
+func (m *Masquerade) removeLegacy(ctx context.Context) error {
+	for _, v6 := range []bool{false, true} {
+		t, own := tool{v6: v6, legacy: true}, m.ownLegacy()
+		registered, err := t.registered(own.table)
+		if err != nil {
+			return err
+		}
+		if !registered {
+			continue
+		}
+		have, err := t.save(ctx, own.table)
+		if err != nil {
+			return err
+		}
+		if !have.has(own.name) {
+			continue
+		}
+		if err := t.restore(ctx, own.removal(have)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ownLegacy is the chain without its rules.
+func (m *Masquerade) ownLegacy() ownedChain {
+	return ownedChain{table: "nat", name: m.name, jumps: []jump{{"POSTROUTING", m.name}}}
 }

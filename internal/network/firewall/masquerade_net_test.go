@@ -16,7 +16,7 @@ func TestMasqueradeNFT(t *testing.T) {
 	}
 	m := NewMasquerade("mascri_1a2b3c4d")
 	// Handles show that a rule is the same one as before.
-	testMasquerade(t, m.Ensure, "nft -a list ruleset", "nft flush ruleset",
+	testMasquerade(t, m.Ensure, m.Remove, "nft -a list ruleset", "nft flush ruleset",
 		"nft flush chain ip mascri_1a2b3c4d postrouting; nft add rule ip6 mascri_1a2b3c4d postrouting drop")
 }
 
@@ -33,13 +33,14 @@ func TestMasqueradeLegacy(t *testing.T) {
 		}
 		return nil
 	}
-	testMasquerade(t, ensure, "iptables-legacy -t nat -S; ip6tables-legacy -t nat -S",
+	testMasquerade(t, ensure, m.removeLegacy, "iptables-legacy -t nat -S; ip6tables-legacy -t nat -S",
 		"iptables-legacy -t nat -F; ip6tables-legacy -t nat -F",
 		"iptables-legacy -t nat -D POSTROUTING 1; ip6tables-legacy -t nat -D POSTROUTING 1")
 }
 
-func testMasquerade(t *testing.T, ensure func(context.Context, []netip.Prefix) error, list string, harms ...string) {
+func testMasquerade(t *testing.T, ensure func(context.Context, []netip.Prefix) error, remove func(context.Context) error, list string, harms ...string) {
 	w := newWorld(t)
+	before := netlab.Run(t, list)
 	for _, to := range []string{"192.0.2.2", "2001:db8::2"} {
 		if seen, err := w.a.Dial(to, port, shortWait); err == nil {
 			t.Fatalf("without masquerade %s answered, it saw %s", to, seen)
@@ -66,6 +67,14 @@ func testMasquerade(t *testing.T, ensure func(context.Context, []netip.Prefix) e
 			t.Errorf("Ensure after %q: %v", harm, err)
 		}
 		wantSources(t, w)
+	}
+	for range 2 {
+		if err := remove(t.Context()); err != nil {
+			t.Errorf("Remove: %v", err)
+		}
+		if diff := cmp.Diff(before, netlab.Run(t, list)); diff != "" {
+			t.Errorf("after Remove (-before Ensure +now):\n%s", diff)
+		}
 	}
 }
 
