@@ -25,7 +25,7 @@ VERSION ?= $(shell v=$$($(GIT) describe --tags --match 'v*' --dirty 2>/dev/null)
 
 # $(call build,directory) is the command that builds there.
 build = CGO_ENABLED=0 go build -C $(1) -buildvcs=false -trimpath
-STRIP   := -s -w
+STRIP := -s -w
 
 # The version of a module that a directory under tools/ pins.
 pinned = $(shell go list -C tools/$(1) -m -f '{{.Version}}' $(2))
@@ -47,32 +47,36 @@ build: $(BIN)/mascri $(BIN)/crictl $(BIN)/cni ## Build mascri, crictl and the CN
 # Go knows best what of this is up to date.
 .PHONY: FORCE
 $(BIN)/mascri: $(PAUSE) $(IP) FORCE
-	@$(call build,.) -ldflags '$(STRIP) -X main.version=$(VERSION)' -o $@ ./cmd/mascri
 	@echo "$@ $(VERSION)"
+	@$(call build,.) -ldflags '$(STRIP) -X main.version=$(VERSION)' -o $@ ./cmd/mascri
 
 CC_amd64 := x86_64-linux-gnu-gcc
 CC_arm64 := aarch64-linux-gnu-gcc
 PAUSE_CC := $(if $(filter $(HOSTARCH),$(GOARCH)),gcc,$(CC_$(GOARCH)))
 $(PAUSE): image/pause.c
-	@command -v $(PAUSE_CC) >/dev/null || { echo "no $(PAUSE_CC): install a C compiler for $(GOARCH) (make deps does)" >&2; exit 1; }
-	$(PAUSE_CC) -Os -std=c11 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables \
+	@command -v $(PAUSE_CC) >/dev/null || { echo "no $(PAUSE_CC): install a C compiler for $(GOARCH)" >&2; exit 1; }
+	@echo "$@"
+	@$(PAUSE_CC) -Os -std=c11 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables \
 		-nostdlib -static -no-pie -fno-pie -s -Wl,--build-id=none -Wl,-z,noexecstack -o $@ $<
 
 $(IP): tools/image/go.mod tools/image/go.sum
-	$(call build,tools/image) -ldflags '$(STRIP)' -o $(CURDIR)/$@ tool
+	@echo "$@ (u-root $(call pinned,image,github.com/u-root/u-root))"
+	@$(call build,tools/image) -ldflags '$(STRIP)' -o $(CURDIR)/$@ tool
 
 $(BIN)/crictl: tools/cri/go.mod tools/cri/go.sum
-	$(call build,tools/cri) -o $(CURDIR)/$@ \
+	@echo "$@ $(call pinned,cri,sigs.k8s.io/cri-tools)"
+	@$(call build,tools/cri) -o $(CURDIR)/$@ \
 		-ldflags '$(STRIP) -X sigs.k8s.io/cri-tools/pkg/version.Version=$(call pinned,cri,sigs.k8s.io/cri-tools)' tool
 
 # Every plugin that tools/cni names. They are built into a new directory, so that
 # none is left that is named no more.
 CNI := github.com/containernetworking/plugins
 $(BIN)/cni: tools/cni/go.mod tools/cni/go.sum
-	rm -rf $@ && mkdir -p $@
-	$(call build,tools/cni) -o $(CURDIR)/$@/ \
+	@echo "$@ $(call pinned,cni,$(CNI))"
+	@rm -rf $@ $@.new && mkdir -p $@.new
+	@$(call build,tools/cni) -o $(CURDIR)/$@.new/ \
 		-ldflags '$(STRIP) -X $(CNI)/pkg/utils/buildversion.BuildVersion=$(call pinned,cni,$(CNI))' tool
-	@touch $@
+	@mv $@.new $@
 
 .PHONY: image
 image: build ## Build the container image "mascri", for machines that run nothing but containers
@@ -101,7 +105,8 @@ test: deps build $(LINT) ## Run every test: linters, unit tests with the race de
 	@test/all.sh
 
 $(LINT): tools/lint/go.mod tools/lint/go.sum
-	GOARCH=$(HOSTARCH) $(call build,tools/lint) -ldflags '$(STRIP)' -o $(CURDIR)/$@ tool
+	@echo "$@"
+	@GOARCH=$(HOSTARCH) $(call build,tools/lint) -ldflags '$(STRIP)' -o $(CURDIR)/$@ tool
 
 .PHONY: lint
 lint: $(LINT) ## Run the linters
@@ -109,7 +114,8 @@ lint: $(LINT) ## Run the linters
 	$(LINT) run
 
 .PHONY: bench
-bench: build ## Time pods beside containerd's
+bench: deps build ## Time pods beside containerd's, and write docs/benchmarks
+	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
 	go run ./bench
 
 .PHONY: test-vm

@@ -9,16 +9,13 @@ rc=0
 
 # part NAME COMMAND... runs one part and notes how it ended.
 part() {
-	local name=$1 began=$SECONDS
+	local name=$1 began=$SECONDS log=out/$1.log ok=ok counted
 	shift
 	echo
-	echo "=== $name: $*"
-	if "$@" 2>&1 | tee "out/$name.log"; then
-		results+=("ok    $name, $((SECONDS - began)) s: $(tail -n 1 "out/$name.log")")
-	else
-		results+=("FAIL  $name, $((SECONDS - began)) s, see out/$name.log: $(tail -n 1 "out/$name.log")")
-		rc=1
-	fi
+	echo "=== $name"
+	"$@" 2>&1 | tee "$log" || { ok=FAIL; rc=1; }
+	counted=$(sed -n "s/^$name: //p" "$log" | tail -n 1)
+	results+=("$(printf '%-5s %-5s %4s s  %s' $ok "$name" $((SECONDS - began)) "${counted:-see $log}")")
 }
 
 # go_test NAME ARGUMENTS... is go test with all its results counted. Nothing is
@@ -29,7 +26,9 @@ go_test() {
 	go test -json -count=1 "$@" | go run ./test/report "$name"
 }
 
-lint() { go vet ./... && bin/golangci-lint run && echo "no findings"; }
+lint() { go vet ./... && bin/golangci-lint run && echo "lint: no findings"; }
+
+demo() { test/private.sh test/demo.sh && echo "demo: two pods ran, talked and were removed"; }
 
 # engine28 fetches the later engine once; where that can't be, its tests are skipped.
 without_28=()
@@ -37,7 +36,7 @@ engine28() {
 	[ ! -x bin/engine28/usr/sbin/dockerd ] || return 0
 	test/fetch-engine.sh bin/engine28 && return
 	if [ $? = 3 ]; then
-		results+=("SKIP  every test on engine 28: this is not Debian")
+		results+=("SKIP  engine 28: every test on it, as this is not Debian")
 		without_28=(-skip '/^engine_28$')
 	else
 		results+=("FAIL  fetching engine 28")
@@ -49,9 +48,9 @@ began=$SECONDS
 engine28
 mapfile -t unit < <(go list ./... | grep -v /test/e2e)
 part lint lint
-part unit go_test unit -race -timeout 15m "${unit[@]}"
+part unit go_test unit -race -timeout 15m ${without_28[@]+"${without_28[@]}"} "${unit[@]}"
 part e2e go_test e2e -timeout 20m ${without_28[@]+"${without_28[@]}"} ./test/e2e/...
-part demo test/private.sh test/demo.sh
+part demo demo
 
 echo
 echo "=== all tests, $((SECONDS - began)) s"

@@ -37,6 +37,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 run() { "$@" >"$log" 2>&1 </dev/null || { tail -n 20 "$log" >&2; die "\"$*\" failed; is there a network, and are apt's sources right?"; }; }
 
+echo "deps: missing: ${missing[*]}"
 echo "deps: apt-get update"
 run apt-get update -q
 for package in "${missing[@]}"; do
