@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -58,7 +59,7 @@ func newDaemon(cfg config.Config, log *slog.Logger) (*daemon, error) {
 	ref, archive := sandboxImage(cfg)
 	d.cri = cri.New(cri.Options{
 		Engine: eng, Network: d.network, Index: d.index, Health: d.health, Logger: log,
-		Version: version, Instance: instance, SandboxImage: ref, ImageArchive: archive, Config: cfg, Step: steps,
+		Version: version, FilesDir: filepath.Join(cfg.StateDir, "sandboxes"), Instance: instance, SandboxImage: ref, ImageArchive: archive, Config: cfg, Step: steps,
 	})
 	return d, nil
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +51,7 @@ func startDaemon(t *testing.T, engine *enginetest.Fake, network *fakeNetwork) *d
 	idx := index.New(index.Options{Source: engine, Logger: log, Changed: func(id string) { server.Changed(id) }, Connected: func(context.Context) {}})
 	server = cri.New(cri.Options{
 		Engine: engine, Network: network, Index: idx, Health: monitor, Logger: log,
-		Version: "1.2.3", Instance: instance, Config: map[string]string{"socket": "/x"},
+		Version: "1.2.3", FilesDir: filepath.Join(t.TempDir(), "sandboxes"), Instance: instance, Config: map[string]string{"socket": "/x"},
 		SandboxImage: "pause:test", ImageArchive: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("tar")), nil },
 	})
 	listener := bufconn.Listen(1 << 20)

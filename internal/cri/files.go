@@ -3,10 +3,14 @@ package cri
 import (
 	"bufio"
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -15,49 +19,149 @@ import (
 
 const (
 	hostResolvConf = "/etc/resolv.conf"
+	hostHosts      = "/etc/hosts"
 	// systemd-resolved's list of the real servers. /etc/resolv.conf then names only
 	// its stub on the node's loopback, which a pod can't reach.
 	resolvedConf = "/run/systemd/resolve/resolv.conf"
 	resolvedStub = "127.0.0.53"
 )
 
-// writeFiles gives the sandbox its resolv.conf and hosts. The engine made both and
-// binds them into the sandbox and into every container that joins its network, so
-// they are changed in place. What the engine writes itself would not do: it replaces
-// a resolver on loopback by a public one, and knows nothing of the pod's IP.
+// localHosts is what every hosts file of a pod begins with.
+const localHosts = `127.0.0.1	localhost
+::1	localhost ip6-localhost ip6-loopback
+fe00::	ip6-localnet
+ff02::1	ip6-allnodes
+ff02::2	ip6-allrouters
+`
+
+// files are the resolv.conf, hosts and hostname of each sandbox, a directory each,
+// bound into the sandbox and by the engine into every container that joins its
+// network. The engine's own would not do: it replaces a resolver on loopback by a
+// public one and knows nothing of the pod's IP; and an engine that need not care for
+// the network at all starts a sandbox faster.
 //
-// It can be called again: the pod's own lines in hosts come last and tell that all is
-// written. On the host network hosts is the engine's copy of the node's.
-func writeFiles(sandbox pod.Sandbox, attachment pod.Attachment) error {
-	lines := hostsLines(sandbox, attachment)
-	if len(lines) > 0 {
-		hosts, err := os.ReadFile(sandbox.HostsPath)
-		if err != nil {
-			return fmt.Errorf("hosts of sandbox %q: %w", sandbox.ID, err)
-		}
-		if bytes.HasSuffix(hosts, lines) {
-			return nil
-		}
-	}
-	resolv, err := resolvConf(sandbox)
+// They are written in place, as they are mounted, and not durably: no sandbox
+// outlives a loss of power.
+type files struct {
+	dir string
+
+	mu     sync.Mutex      // guards the following field
+	making map[string]bool // directories of sandboxes that are not in the index yet
+}
+
+func newFiles(dir string) *files { return &files{dir: dir, making: map[string]bool{}} }
+
+// make returns new files with all that is known before the container is made. They
+// are kept from sweeping until settled is called.
+func (f *files) make(config *cri.PodSandboxConfig) (made pod.Files, settled func(), err error) {
+	resolv, err := resolvConf(config)
 	if err != nil {
-		return err
+		return pod.Files{}, nil, err
 	}
-	if err := write(sandbox.ResolvConfPath, os.O_TRUNC, resolv); err != nil {
-		return fmt.Errorf("resolv.conf of sandbox %q: %w", sandbox.ID, err)
+	dir := filepath.Join(f.dir, rand.Text())
+	settled = f.mark(dir)
+	made = pod.Files{ResolvConf: filepath.Join(dir, "resolv.conf"), Hosts: filepath.Join(dir, "hosts"), Hostname: filepath.Join(dir, "hostname")}
+	err = os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = errors.Join(write(made.ResolvConf, resolv), write(made.Hosts, nil), write(made.Hostname, nil))
 	}
-	if len(lines) == 0 {
-		return nil
+	if err != nil {
+		settled()
+		return pod.Files{}, nil, errors.Join(fmt.Errorf("sandbox files: %w", err), os.RemoveAll(dir))
 	}
-	if err := write(sandbox.HostsPath, os.O_APPEND, lines); err != nil {
+	return made, settled, nil
+}
+
+func (f *files) mark(dir string) (unmark func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.making[dir] = true
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.making, dir)
+	}
+}
+
+// name writes what needs the container's id: without a hostname in the request, the
+// engine makes one of it.
+func (f *files) name(files pod.Files, id string, config *cri.PodSandboxConfig) error {
+	hostname, hosts := hostnameOf(id, config), []byte(localHosts)
+	if pod.HostNetwork(config) {
+		var err error
+		if hostname, err = os.Hostname(); err != nil {
+			return fmt.Errorf("hostname of the node: %w", err)
+		}
+		if hosts, err = os.ReadFile(hostHosts); err != nil && !os.IsNotExist(err) {
+			return fmt.Errorf("hosts of the node: %w", err)
+		}
+	}
+	return errors.Join(write(files.Hostname, []byte(hostname+"\n")), write(files.Hosts, hosts))
+}
+
+// finish adds the pod's own addresses to its hosts, as Docker does on networks of its
+// own. It can be called again.
+func (f *files) finish(sandbox pod.Sandbox, attachment pod.Attachment) error {
+	var lines bytes.Buffer
+	for _, ip := range attachment.IPs {
+		fmt.Fprintf(&lines, "%s\t%s\n", ip, hostnameOf(sandbox.ID, sandbox.Config))
+	}
+	hosts, err := os.ReadFile(sandbox.Files.Hosts)
+	if err == nil && !bytes.HasSuffix(hosts, lines.Bytes()) {
+		err = add(sandbox.Files.Hosts, lines.Bytes())
+	}
+	if err != nil {
 		return fmt.Errorf("hosts of sandbox %q: %w", sandbox.ID, err)
 	}
 	return nil
 }
 
-// write changes the file in place: it is the source of bind mounts.
-func write(path string, how int, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|how, 0)
+// remove deletes a sandbox's files. It is no error if there are none.
+func (f *files) remove(files pod.Files) error {
+	dir := filepath.Dir(files.ResolvConf)
+	if filepath.Dir(dir) != f.dir { // not made by us: nothing to delete
+		return nil
+	}
+	return os.RemoveAll(dir)
+}
+
+// sweep deletes the files of sandboxes that are no more. sandboxes must return all
+// there are, but for those being made.
+func (f *files) sweep(sandboxes func() []pod.Sandbox) error {
+	entries, err := os.ReadDir(f.dir)
+	if err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	// In this order: what is listed is marked, or else settled and known.
+	f.mu.Lock()
+	used := maps.Clone(f.making)
+	f.mu.Unlock()
+	for _, sandbox := range sandboxes() {
+		used[filepath.Dir(sandbox.Files.ResolvConf)] = true
+	}
+	var errs []error
+	for _, entry := range entries {
+		if dir := filepath.Join(f.dir, entry.Name()); !used[dir] {
+			errs = append(errs, os.RemoveAll(dir))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// hostnameOf is the pod's hostname; id is the container's.
+func hostnameOf(id string, config *cri.PodSandboxConfig) string {
+	if name := config.GetHostname(); name != "" {
+		return name
+	}
+	return id[:12] // as the engine does
+}
+
+// write changes the file in place, readable by all users of the pod.
+func write(path string, text []byte) error { return os.WriteFile(path, text, 0o644) }
+
+// add appends at once, so that a crash leaves all or nothing.
+func add(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return err
 	}
@@ -66,8 +170,8 @@ func write(path string, how int, text []byte) error {
 }
 
 // resolvConf is as the request's DNS config says, and without one the node's own.
-func resolvConf(sandbox pod.Sandbox) ([]byte, error) {
-	dns := sandbox.Config.GetDnsConfig()
+func resolvConf(config *cri.PodSandboxConfig) ([]byte, error) {
+	dns := config.GetDnsConfig()
 	if len(dns.GetServers())+len(dns.GetSearches())+len(dns.GetOptions()) > 0 {
 		return formatDNS(dns), nil
 	}
@@ -78,7 +182,7 @@ func resolvConf(sandbox pod.Sandbox) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("resolv.conf of the node: %w", err)
 	}
-	if !sandbox.HostNetwork() && onlyStub(text) {
+	if !pod.HostNetwork(config) && onlyStub(text) {
 		if real, err := os.ReadFile(resolvedConf); err == nil {
 			return real, nil
 		}
@@ -116,17 +220,4 @@ func onlyStub(resolv []byte) bool {
 		stub = true
 	}
 	return stub
-}
-
-// hostsLines are the pod's own addresses, as Docker adds them on networks of its own.
-func hostsLines(sandbox pod.Sandbox, attachment pod.Attachment) []byte {
-	name := sandbox.Config.GetHostname()
-	if name == "" {
-		name = sandbox.ID[:12] // the engine's default
-	}
-	var b bytes.Buffer
-	for _, ip := range attachment.IPs {
-		fmt.Fprintf(&b, "%s\t%s\n", ip, name)
-	}
-	return b.Bytes()
 }

@@ -27,6 +27,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-s.opts.Index.Synced():
 	}
 	s.recover()
+	s.sweep()
 	tick := time.NewTicker(repairEvery)
 	defer tick.Stop()
 	var group errgroup.Group
@@ -42,7 +43,19 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-s.repairs.wake:
 		case <-tick.C:
 			s.repairs.add(s.known()...)
+			s.sweep()
 		}
+	}
+}
+
+// sweep deletes the files of sandboxes that others removed, or that a crash came
+// before deleting. It waits for a time when no sandbox of an earlier life is hidden.
+func (s *Server) sweep() {
+	if s.repairs.hiding() {
+		return
+	}
+	if err := s.files.sweep(s.opts.Index.Sandboxes); err != nil {
+		s.log.Warn("files of former sandboxes could not be deleted; it is tried again", "error", err)
 	}
 }
 
@@ -72,8 +85,8 @@ func (s *Server) finishFiles(sandbox pod.Sandbox, a *pod.Attachment) {
 	if a != nil {
 		attachment = *a
 	}
-	if err := writeFiles(sandbox, attachment); err != nil {
-		s.log.Error("a pod may lack its resolv.conf or hosts", "sandbox", sandbox.ID, "error", err)
+	if err := s.files.finish(sandbox, attachment); err != nil {
+		s.log.Error("a pod may lack its own addresses in hosts", "sandbox", sandbox.ID, "error", err)
 	}
 }
 
@@ -126,7 +139,9 @@ func (s *Server) repairLocked(ctx context.Context, id string) error {
 		if a != nil {
 			s.log.Info("sandbox was removed behind our back; giving back its network", "sandbox", id)
 		}
-		return errors.Join(s.opts.Network.Detach(ctx, id), s.opts.Index.Refresh(ctx, id))
+		err = errors.Join(s.opts.Network.Detach(ctx, id), s.opts.Index.Refresh(ctx, id))
+		s.sweep()
+		return err
 	case errors.Is(err, pod.ErrForeign):
 		return nil
 	case err != nil:
@@ -135,7 +150,7 @@ func (s *Server) repairLocked(ctx context.Context, id string) error {
 		return nil
 	case unfinished(sandbox, a):
 		s.log.Info("removing a sandbox that was never finished", "sandbox", id)
-		return s.remove(ctx, id)
+		return s.remove(ctx, sandbox)
 	}
 	// Its process died or was started anew, in another network namespace, or a detach
 	// failed: what it has on the network is of no use to anyone.
@@ -191,6 +206,13 @@ func (r *repairs) hide(id string, reveal func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.hidden[id] = reveal
+}
+
+// hiding tells whether any sandbox is hidden.
+func (r *repairs) hiding() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.hidden) > 0
 }
 
 func (r *repairs) reveal(id string) {

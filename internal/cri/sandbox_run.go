@@ -65,6 +65,13 @@ func (s *Server) makeSandbox(ctx context.Context, spec pod.SandboxSpec) (string,
 
 // runSteps returns the id also with an error, where there is one already.
 func (s *Server) runSteps(ctx context.Context, spec pod.SandboxSpec, back *undo.Stack) (id string, err error) {
+	s.opts.Step("files")
+	var settled func()
+	if spec.Files, settled, err = s.files.make(spec.Config); err != nil {
+		return "", err
+	}
+	defer settled()
+	back.Push("files", func(context.Context) error { return s.files.remove(spec.Files) })
 	s.opts.Step("create")
 	id, err = s.create(ctx, spec, back)
 	if err != nil {
@@ -75,6 +82,9 @@ func (s *Server) runSteps(ctx context.Context, spec pod.SandboxSpec, back *undo.
 		return id, err
 	}
 	defer unlock()
+	if err = s.files.name(spec.Files, id, spec.Config); err != nil {
+		return id, err
+	}
 	s.opts.Step("start")
 	if err = s.opts.Engine.Start(ctx, id); err != nil {
 		return id, err
@@ -92,8 +102,8 @@ func (s *Server) runSteps(ctx context.Context, spec pod.SandboxSpec, back *undo.
 		}
 	}
 	back.Push("attach", func(ctx context.Context) error { return s.opts.Network.Detach(ctx, id) })
-	s.opts.Step("files")
-	if err = writeFiles(sandbox, attachment); err != nil {
+	s.opts.Step("hosts")
+	if err = s.files.finish(sandbox, attachment); err != nil {
 		return id, err
 	}
 	s.opts.Step("refresh")

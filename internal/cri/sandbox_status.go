@@ -84,15 +84,14 @@ func sandboxInfo(sandbox pod.Sandbox, attachment *pod.Attachment) (map[string]st
 		NetnsPath      string          `json:"netnsPath,omitempty"`
 		Attachment     *pod.Attachment `json:"attachment,omitempty"`
 		RuntimeHandler string          `json:"runtimeHandler"`
-		ResolvConfPath string          `json:"resolvConfPath"`
-		HostsPath      string          `json:"hostsPath"`
+		Files          pod.Files       `json:"files"`
 		Config         json.RawMessage `json:"config"`
 	}
 	i := info{
 		PID: sandbox.PID, Name: sandbox.Name, Image: sandbox.Image, Instance: sandbox.Instance,
 		StartedAt: sandbox.StartedAt, FinishedAt: sandbox.FinishedAt, ExitCode: sandbox.ExitCode,
 		Attachment: attachment, RuntimeHandler: sandbox.RuntimeHandler,
-		ResolvConfPath: sandbox.ResolvConfPath, HostsPath: sandbox.HostsPath, Config: config,
+		Files: sandbox.Files, Config: config,
 	}
 	if attachment != nil {
 		i.NetnsPath = attachment.NetnsPath

@@ -28,7 +28,7 @@ func (s *Server) StopPodSandbox(ctx context.Context, req *cri.StopPodSandboxRequ
 func (s *Server) RemovePodSandbox(ctx context.Context, req *cri.RemovePodSandboxRequest) (*cri.RemovePodSandboxResponse, error) {
 	err := s.withSandbox(ctx, req.GetPodSandboxId(), func(ctx context.Context, sandbox pod.Sandbox) error {
 		s.flights.forget(sandbox.Name)
-		return s.remove(ctx, sandbox.ID)
+		return s.remove(ctx, sandbox)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("remove sandbox %q: %w", req.GetPodSandboxId(), err)
@@ -79,13 +79,14 @@ func (s *Server) stop(ctx context.Context, id string) error {
 	return errors.Join(err, s.opts.Index.Refresh(ctx, id))
 }
 
-func (s *Server) remove(ctx context.Context, id string) error {
-	if err := s.stop(ctx, id); err != nil {
+func (s *Server) remove(ctx context.Context, sandbox pod.Sandbox) error {
+	if err := s.stop(ctx, sandbox.ID); err != nil {
 		return err
 	}
 	s.opts.Step("remove")
-	if err := s.opts.Engine.Remove(ctx, id); err != nil {
+	if err := s.opts.Engine.Remove(ctx, sandbox.ID); err != nil {
 		return err
 	}
-	return s.opts.Index.Refresh(ctx, id)
+	s.opts.Step("remove-files")
+	return errors.Join(s.files.remove(sandbox.Files), s.opts.Index.Refresh(ctx, sandbox.ID))
 }

@@ -55,8 +55,12 @@ func TestLifeOfASandbox(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantFile(t, sandbox.ResolvConfPath, "search a.local b.local\nnameserver 10.96.0.10\noptions ndots:5\n")
-	wantFile(t, sandbox.HostsPath, "# the engine's own\n10.88.0.2\t"+id[:12]+"\nfd00::1\t"+id[:12]+"\n")
+	wantFile(t, sandbox.Files.ResolvConf, "search a.local b.local\nnameserver 10.96.0.10\noptions ndots:5\n")
+	hosts, err := os.ReadFile(sandbox.Files.Hosts)
+	if err != nil || !strings.Contains(string(hosts), "127.0.0.1\tlocalhost\n") || !strings.HasSuffix(string(hosts), "\n10.88.0.2\t"+id[:12]+"\nfd00::1\t"+id[:12]+"\n") {
+		t.Errorf("hosts: %v\n%s", err, hosts)
+	}
+	wantFile(t, sandbox.Files.Hostname, id[:12]+"\n")
 
 	for range 2 { // idempotent
 		if err := d.stop(t, id); err != nil {

@@ -66,6 +66,7 @@ type Options struct {
 	Logger  *slog.Logger
 
 	Version  string // of MasCRI, semantic
+	FilesDir string // where each sandbox's resolv.conf, hosts and hostname are kept
 	Instance string // id of this daemon, written into all that it makes
 	// SandboxImage names the image of the sandbox container, ImageArchive opens the
 	// docker-archive that it is loaded from where the engine lacks it; nil for an
@@ -90,6 +91,7 @@ type Server struct {
 	flights   *flights
 	locks     *locks
 	repairs   *repairs
+	files     *files
 }
 
 // New returns a server that answers all but Version and Status only after Run has
@@ -105,6 +107,7 @@ func New(opts Options) *Server {
 		flights:   newFlights(),
 		locks:     newLocks(),
 		repairs:   newRepairs(),
+		files:     newFiles(opts.FilesDir),
 	}
 }
 

@@ -14,6 +14,9 @@ const (
 	// Kubernetes' own limit for all annotations of an object (apimachinery,
 	// TotalAnnotationSizeLimitB); labels get the same.
 	totalMapBytes = 256 << 10
+	// Kubernetes' own limit for names of objects (apimachinery, DNS1123SubdomainMaxLength).
+	// Plugins get them in their environment, where the kernel's limit is 128 KiB.
+	metadataBytes = 253
 	// sethostname(2): HOST_NAME_MAX.
 	hostnameBytes = 64
 )
@@ -26,14 +29,28 @@ func validateSandbox(config *cri.PodSandboxConfig) error {
 	if config == nil {
 		return invalid("config", "missing; give a PodSandboxConfig")
 	}
-	if config.GetMetadata().GetName() == "" {
-		return invalid("config.metadata.name", "missing; a sandbox is known by its metadata")
-	}
 	for _, check := range []func(*cri.PodSandboxConfig) error{
-		validateHostname, validateDNS, validatePorts, validateMaps, validatePaths,
+		validateMetadata, validateHostname, validateDNS, validatePorts, validateMaps, validatePaths,
 	} {
 		if err := check(config); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+func validateMetadata(config *cri.PodSandboxConfig) error {
+	m := config.GetMetadata()
+	if m.GetName() == "" {
+		return invalid("config.metadata.name", "missing; a sandbox is known by its metadata")
+	}
+	for field, text := range map[string]string{"name": m.GetName(), "namespace": m.GetNamespace(), "uid": m.GetUid()} {
+		if len(text) > metadataBytes {
+			return invalid("config.metadata."+field, "%d bytes long; Kubernetes and MasCRI take %d", len(text), metadataBytes)
+		}
+		// CNI_ARGS are joined by these, and nothing escapes them.
+		if strings.ContainsAny(text, ";=\x00") {
+			return invalid("config.metadata."+field, "%q has one of ; = NUL, which CNI plugins can't be told", text)
 		}
 	}
 	return nil
@@ -91,7 +108,7 @@ func validatePorts(config *cri.PodSandboxConfig) error {
 		var ip netip.Addr
 		if text := m.GetHostIp(); text != "" {
 			var err error
-			if ip, err = netip.ParseAddr(text); err != nil {
+			if ip, err = netip.ParseAddr(text); err != nil || ip.Zone() != "" {
 				return invalid(field+".host_ip", "%q is no IP address", text)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
+	"github.com/mascri/mascri/internal/engine/translate"
 	"github.com/mascri/mascri/internal/pod"
 )
 
@@ -101,13 +102,31 @@ func sandbox(in container.InspectResponse, label pod.Decoded, times [3]time.Time
 		FinishedAt:     times[2],
 		Running:        in.State.Running,
 		ExitCode:       in.State.ExitCode,
-		ResolvConfPath: in.ResolvConfPath,
-		HostsPath:      in.HostsPath,
+		Files:          files(in.HostConfig),
 	}
 	if s.Running {
 		s.PID = in.State.Pid
 	}
 	return s
+}
+
+// files are those that translation bound into the sandbox. The engine's own fields for
+// them are empty until the first start.
+func files(hostConfig *container.HostConfig) (files pod.Files) {
+	if hostConfig == nil {
+		return pod.Files{}
+	}
+	for _, m := range hostConfig.Mounts {
+		switch m.Target {
+		case translate.ResolvConf:
+			files.ResolvConf = m.Source
+		case translate.Hosts:
+			files.Hosts = m.Source
+		case translate.Hostname:
+			files.Hostname = m.Source
+		}
+	}
+	return files
 }
 
 // decode returns the label of one of this instance's sandboxes, else pod.ErrForeign.

@@ -41,7 +41,7 @@ func TestEngineIsReplaced(t *testing.T) {
 	}
 	// Only engine 20.10 has this runtime: the refusal tells which one is asked.
 	create := func() error {
-		_, err := e.CreateSandbox(t.Context(), pod.SandboxSpec{Name: "a", Instance: "one", Image: "missing", RuntimeHandler: "io.containerd.runtime.v1.linux"})
+		_, err := e.CreateSandbox(t.Context(), pod.SandboxSpec{Name: "a", Instance: "one", Image: "missing", Files: enginetest.Files(t), RuntimeHandler: "io.containerd.runtime.v1.linux"})
 		return err
 	}
 	connected, ended := watch()

@@ -89,7 +89,7 @@ func TestSandboxIsAsAsked(t *testing.T) {
 						Linux:    &cri.LinuxPodSandboxConfig{SecurityContext: &cri.LinuxSandboxSecurityContext{}},
 					}
 					test.change(config)
-					spec := pod.SandboxSpec{Name: "s" + strconv.Itoa(i), Instance: s.Instance, Config: config, Image: s.Image}
+					spec := pod.SandboxSpec{Name: "s" + strconv.Itoa(i), Instance: s.Instance, Config: config, Image: s.Image, Files: s.Files}
 					if test.name == "runtime handler" {
 						spec.RuntimeHandler = "io.containerd.runc.v2"
 					}
@@ -223,7 +223,7 @@ func TestStartFailureIsTold(t *testing.T) {
 		t.Run(string(version), func(t *testing.T) {
 			s := enginetest.Real(t, enginetest.Start(t, version, "--bridge=none", "--iptables=false"))
 			for _, name := range []string{"unheard_of", "somaxconn"} {
-				id, err := s.Engine.CreateSandbox(t.Context(), pod.SandboxSpec{Name: name, Instance: s.Instance, Image: s.Image, Config: &cri.PodSandboxConfig{
+				id, err := s.Engine.CreateSandbox(t.Context(), pod.SandboxSpec{Name: name, Instance: s.Instance, Image: s.Image, Files: s.Files, Config: &cri.PodSandboxConfig{
 					Metadata: &cri.PodSandboxMetadata{Name: name}, Linux: &cri.LinuxPodSandboxConfig{Sysctls: map[string]string{"net.core." + name: "many"}},
 				}})
 				if err != nil {

@@ -30,10 +30,15 @@ type Sandbox struct {
 	// earlier life of this container.
 	NetnsInode uint64
 
-	// Host paths of the files that the engine binds into the sandbox and into
-	// every container that joins its network.
-	ResolvConfPath string
-	HostsPath      string
+	Files Files
+}
+
+// Files are the node's paths of files below /etc of a sandbox: the engine binds them
+// into it and into every container that joins its network.
+type Files struct {
+	ResolvConf string `json:"resolvConf"`
+	Hosts      string `json:"hosts"`
+	Hostname   string `json:"hostname"`
 }
 
 // HostNetwork tells whether the sandbox shares the node's network namespace:

@@ -11,6 +11,7 @@ type SandboxSpec struct {
 	Config         *cri.PodSandboxConfig
 	RuntimeHandler string
 	Image          string // id of the sandbox image
+	Files          Files
 }
 
 // HintKind says what an engine event was about.

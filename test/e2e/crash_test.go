@@ -25,9 +25,9 @@ import (
 // daemon dies as by kill -9. At add-start and del-start the plugin is running; complete
 // is right after the record says that the attachment is.
 var (
-	runSteps    = []string{"create", answerLost, "start", "inspect", "attach", "record", "pin", "add-start", "add-done", "complete", "files", "refresh", "answer"}
+	runSteps    = []string{"files", "create", answerLost, "start", "inspect", "attach", "record", "pin", "add-start", "add-done", "complete", "hosts", "refresh", "answer"}
 	stopSteps   = []string{"stop-kill", "stop-detach", "detaching", "del-start", "del-done", "unpin", "stop-refresh"}
-	removeSteps = []string{"remove"}
+	removeSteps = []string{"remove", "remove-files"}
 )
 
 // answerLost is between the engine's creating the container and its answer.
@@ -88,7 +88,7 @@ func (n *node) crashInRun(t *testing.T, step, name string, lost *atomic.Bool) {
 	n.wait(t)
 	n.launch(t)
 	// A sandbox that was complete, with only its answer missing, is kept; else none is.
-	complete := slices.Contains([]string{"complete", "files", "refresh", "answer"}, step)
+	complete := slices.Contains([]string{"complete", "hosts", "refresh", "answer"}, step)
 	for _, s := range n.list(t) {
 		if s.GetMetadata().GetName() != name {
 			continue
@@ -115,7 +115,8 @@ func (n *node) crashInRun(t *testing.T, step, name string, lost *atomic.Bool) {
 func (n *node) crashInStop(t *testing.T, step, name string) {
 	t.Helper()
 	pod := n.runPod(t, config(name))
-	if step == "remove" {
+	removing := slices.Contains(removeSteps, step)
+	if removing {
 		if _, err := n.cri.StopPodSandbox(t.Context(), &cri.StopPodSandboxRequest{PodSandboxId: pod.id}); err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +125,7 @@ func (n *node) crashInStop(t *testing.T, step, name string) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var err error
-	if step == "remove" {
+	if removing {
 		_, err = n.cri.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: pod.id})
 	} else {
 		_, err = n.cri.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: pod.id})
@@ -134,7 +135,11 @@ func (n *node) crashInStop(t *testing.T, step, name string) {
 	}
 	n.wait(t)
 	n.launch(t)
-	n.wantWhole(t, 2) // nothing of a known sandbox is forgotten
+	left := 2 // nothing of a known sandbox is forgotten
+	if step == "remove-files" {
+		left = 1 // its container is gone
+	}
+	n.wantWhole(t, left)
 	n.removePod(t, pod.id)
 	n.wantWhole(t, 1)
 }

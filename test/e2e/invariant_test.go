@@ -49,6 +49,9 @@ func (n *node) left(t *testing.T) string {
 	differ("pins", without(files(t, "/run/netns"), "outside"), pins)
 	differ("address reservations", unique(reservations(t)), slices.Clone(attached))
 	differ("cache files", cachedIDs(t, filepath.Join(n.state, "cni", "results")), cache)
+	if f := files(t, filepath.Join(n.state, "sandboxes")); len(f) != len(all) {
+		fmt.Fprintf(&out, "sandbox files: %q for %d sandboxes\n", f, len(all))
+	}
 	if v := veths(t); len(v) != len(attached) {
 		fmt.Fprintf(&out, "veths: %q for %d pods\n", v, len(attached))
 	}

@@ -45,6 +45,7 @@ type Subject struct {
 	User     User
 	Line     Line
 	Image    string // id of an image to make sandboxes from
+	Files    pod.Files
 }
 
 // patience is how long an engine may take to tell or do something.
@@ -88,6 +89,7 @@ func (s Subject) spec(name, instance string) pod.SandboxSpec {
 		Name:     "k8s_POD_" + name,
 		Instance: instance,
 		Image:    s.Image,
+		Files:    s.Files,
 		Config: &cri.PodSandboxConfig{
 			Metadata:    &cri.PodSandboxMetadata{Name: name, Namespace: "contract", Uid: name + "-uid", Attempt: 1},
 			Hostname:    "host-" + name,

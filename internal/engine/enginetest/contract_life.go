@@ -29,7 +29,7 @@ func createdDoesNotRun(t *testing.T, s Subject) {
 	}
 	want := pod.Sandbox{
 		ID: id, Name: spec.Name, Instance: s.Instance, Config: spec.Config, Image: s.Image,
-		CreatedAt: got.CreatedAt, ResolvConfPath: got.ResolvConfPath, HostsPath: got.HostsPath,
+		CreatedAt: got.CreatedAt, Files: spec.Files,
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Errorf("inspected sandbox (-want +got):\n%s", diff)
@@ -61,7 +61,7 @@ func startedRuns(t *testing.T, s Subject) {
 	if got.StartedAt.Before(got.CreatedAt) || !got.FinishedAt.IsZero() {
 		t.Errorf("created %v, started %v, finished %v", got.CreatedAt, got.StartedAt, got.FinishedAt)
 	}
-	for _, file := range []string{got.ResolvConfPath, got.HostsPath} {
+	for _, file := range []string{got.Files.ResolvConf, got.Files.Hosts, got.Files.Hostname} {
 		if _, err := os.Stat(file); err != nil {
 			t.Error(err)
 		}

@@ -8,9 +8,9 @@
 // Fake keeps containers in memory as an engine does: names are unique, ids count up from
 // 1, and requests are refused by the same translation as for a real one. A container has
 // a pid and a network namespace inode, from one start to the end of its process; no two
-// are alike, but no process or namespace stands behind them. resolv.conf and hosts are
-// real files, written at each start. Hints arrive in the order of what they tell of, and
-// none is lost unless Mute says so. Nothing takes time unless Hold says so.
+// are alike, but no process or namespace stands behind them. Hints arrive in the order of
+// what they tell of, and none is lost unless Mute says so. Nothing takes time unless Hold
+// says so.
 //
 // Several instances share one fake engine by View. What somebody does behind their back
 // with the docker command goes by User. Calls fail as Fail says: before they did anything,

@@ -16,7 +16,7 @@ func newSubject(t *testing.T) (Subject, *Fake) {
 	f := NewFake(t, "ours")
 	return Subject{
 		Instance: "ours", Engine: f, As: func(instance string) Engine { return f.View(instance) },
-		User: f.User(), Line: fakeLine{f}, Image: FakeImage,
+		User: f.User(), Line: fakeLine{f}, Image: FakeImage, Files: Files(t),
 	}, f
 }
 

@@ -31,7 +31,6 @@ const FakeImage = "sha256:000000000000000000000000000000000000000000000000000000
 func NewFake(t testing.TB, instance string) *Fake {
 	t.Helper()
 	return &Fake{instance: instance, machine: &machine{
-		directory: t.TempDir(),
 		facts: pod.EngineFacts{
 			Version: "28.5.2", APIVersion: "1.51", CgroupDriver: "cgroupfs", CgroupVersion: "2", RootDir: "/var/lib/docker",
 			Kernel: "6.1.0", DefaultRuntime: "runc", Runtimes: []string{"io.containerd.runc.v2", "runc"}, Seccomp: true,
@@ -107,6 +106,7 @@ func (f *Fake) CreateSandbox(ctx context.Context, spec pod.SandboxSpec) (id stri
 			return errdefs.ErrNotFound.WithMessage("image " + spec.Image + " is missing")
 		}
 		id = f.create(spec.Name, f.images[spec.Image], config.Labels)
+		f.containers[id].Files = spec.Files
 		return nil
 	})
 	return id, err
@@ -119,7 +119,8 @@ func (f *Fake) Start(ctx context.Context, id string) error {
 		if c == nil {
 			return errdefs.ErrNotFound.WithMessage("container " + id + " is missing")
 		}
-		return f.run(c)
+		f.run(c)
+		return nil
 	})
 }
 

@@ -2,8 +2,6 @@ package enginetest
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -12,8 +10,6 @@ import (
 
 // machine is the engine itself, shared by all views of it.
 type machine struct {
-	directory string
-
 	mu         sync.Mutex // guards all following fields
 	facts      pod.EngineFacts
 	images     map[string]string // by reference, and by id itself
@@ -57,21 +53,14 @@ func (m *machine) create(name, image string, labels map[string]string) string {
 }
 
 // run starts a container that does not run. Callers hold mu.
-func (m *machine) run(c *pod.Sandbox) error {
+func (m *machine) run(c *pod.Sandbox) {
 	if c.Running {
-		return nil
-	}
-	for path, field := range map[string]*string{"resolv.conf": &c.ResolvConfPath, "hosts": &c.HostsPath} {
-		*field = filepath.Join(m.directory, c.ID+"-"+path)
-		if err := os.WriteFile(*field, []byte("# the engine's own\n"), 0o644); err != nil {
-			return err
-		}
+		return
 	}
 	m.made++
 	c.Running, c.StartedAt, c.ExitCode = true, time.Now(), 0
 	c.PID, c.NetnsInode = 1_000_000+m.made, 4_000_000_000+uint64(m.made)
 	m.tell(c, pod.HintChanged)
-	return nil
 }
 
 // end ends a container's process. Callers hold mu.

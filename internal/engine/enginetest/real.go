@@ -48,7 +48,7 @@ func Real(t *testing.T, host string) Subject {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Subject{Instance: t.Name(), Engine: e, As: as, User: user, Line: line, Image: image}
+	return Subject{Instance: t.Name(), Engine: e, As: as, User: user, Line: line, Image: image, Files: Files(t)}
 }
 
 // dockerUser is a User with an API client in place of the docker command.

@@ -19,7 +19,9 @@ func namespaces(spec pod.SandboxSpec, _ Host, config *container.Config, out *con
 	}
 	switch options.GetNetwork() {
 	case cri.NamespaceMode_POD:
-		out.NetworkMode = "none"
+		// Disabled besides none: the engine then makes no network sandbox of its own, which
+		// takes 20.10 a hundred ms, and leaves IPv6 alone. runc makes the namespace.
+		out.NetworkMode, config.NetworkDisabled = "none", true
 		if err := hostname(spec.Config.GetHostname(), config); err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 
 	"github.com/mascri/mascri/internal/pod"
 )
@@ -34,6 +35,13 @@ const (
 	pauseCPUShares = 2
 	// maxHostname is the kernel's limit in bytes (__NEW_UTS_LEN).
 	maxHostname = 64
+)
+
+// Where a sandbox's files are bound in it.
+const (
+	ResolvConf = "/etc/resolv.conf"
+	Hosts      = "/etc/hosts"
+	Hostname   = "/etc/hostname"
 )
 
 // Sandbox returns the container that holds the namespaces of spec's pod.
@@ -63,7 +71,7 @@ func Sandbox(spec pod.SandboxSpec, host Host) (*container.Config, *container.Hos
 		Annotations: notes,
 	}
 	for _, translate := range []func(pod.SandboxSpec, Host, *container.Config, *container.HostConfig) error{
-		runtimeHandler, namespaces, cgroupParent, sysctls, users, security,
+		runtimeHandler, namespaces, files, cgroupParent, sysctls, users, security,
 	} {
 		if err := translate(spec, host, config, hostConfig); err != nil {
 			return nil, nil, err
@@ -78,6 +86,18 @@ func runtimeHandler(spec pod.SandboxSpec, host Host, _ *container.Config, out *c
 		return invalid("runtime_handler: the engine has no runtime %q; it has: %s", h, strings.Join(host.Facts.Runtimes, ", "))
 	}
 	out.Runtime = spec.RuntimeHandler
+	return nil
+}
+
+// files binds the sandbox's own. The engine knows their places, and binds them into
+// the containers that join the sandbox's network as well.
+func files(spec pod.SandboxSpec, _ Host, _ *container.Config, out *container.HostConfig) error {
+	readonly := spec.Config.GetLinux().GetSecurityContext().GetReadonlyRootfs()
+	for _, bind := range [][2]string{
+		{spec.Files.Hostname, Hostname}, {spec.Files.Hosts, Hosts}, {spec.Files.ResolvConf, ResolvConf},
+	} {
+		out.Mounts = append(out.Mounts, mount.Mount{Type: mount.TypeBind, Source: bind[0], Target: bind[1], ReadOnly: readonly})
+	}
 	return nil
 }
 

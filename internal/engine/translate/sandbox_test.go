@@ -46,6 +46,7 @@ func node() Host {
 func spec() pod.SandboxSpec {
 	return pod.SandboxSpec{
 		Name: "k8s_POD_web_default_42_0", Instance: "one", Image: "sha256:1234",
+		Files: pod.Files{ResolvConf: "/state/resolv.conf", Hosts: "/state/hosts", Hostname: "/state/hostname"},
 		Config: &cri.PodSandboxConfig{
 			Metadata: &cri.PodSandboxMetadata{Name: "web", Namespace: "default", Uid: "42"},
 			Linux:    &cri.LinuxPodSandboxConfig{SecurityContext: &cri.LinuxSandboxSecurityContext{}},
