@@ -163,8 +163,11 @@ func (x *Index) Sandboxes() []pod.Sandbox {
 }
 
 // Sandbox looks a sandbox up by its id or a unique prefix of it. The error is
-// errdefs.ErrNotFound, or ErrInvalidArgument for a prefix of several.
+// errdefs.ErrNotFound, or ErrInvalidArgument for none or a prefix of several.
 func (x *Index) Sandbox(id string) (pod.Sandbox, error) {
+	if id == "" {
+		return pod.Sandbox{}, fmt.Errorf("sandbox id: missing: %w", errdefs.ErrInvalidArgument)
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if e := x.entries[id]; e != nil && x.visible(e) {
@@ -172,7 +175,7 @@ func (x *Index) Sandbox(id string) (pod.Sandbox, error) {
 	}
 	var found []pod.Sandbox
 	for full, e := range x.entries {
-		if id != "" && strings.HasPrefix(full, id) && x.visible(e) {
+		if strings.HasPrefix(full, id) && x.visible(e) {
 			found = append(found, e.sandbox)
 		}
 	}

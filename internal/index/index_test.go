@@ -24,6 +24,7 @@ type source struct {
 	sandboxes map[string]pod.Sandbox
 	inspects  int
 	listErr   error
+	failNext  bool          // the next Inspect fails
 	slow      chan struct{} // when set, the next Inspect answers what it saw only after this is closed
 	emit      func(pod.Hint)
 	cut       chan struct{}
@@ -67,11 +68,14 @@ func (s *source) Inspect(_ context.Context, id string) (pod.Sandbox, error) {
 	s.mu.Lock()
 	s.inspects++
 	seen, ok := s.sandboxes[id]
-	slow := s.slow
-	s.slow = nil
+	slow, fail := s.slow, s.failNext
+	s.slow, s.failNext = nil, false
 	s.mu.Unlock()
 	if slow != nil {
 		<-slow
+	}
+	if fail {
+		return pod.Sandbox{}, fmt.Errorf("%s: %w", id, errdefs.ErrUnavailable)
 	}
 	if !ok {
 		return pod.Sandbox{}, fmt.Errorf("%s: %w", id, errdefs.ErrNotFound)
@@ -165,6 +169,25 @@ func TestResyncFindsWhatHintsMissed(t *testing.T) {
 		if x.Drift() != 2 {
 			t.Errorf("drift %d, want 2", x.Drift())
 		}
+	})
+}
+
+// The event stream goes on, so that nothing else would bring the sandbox to mind.
+func TestHintWhoseInspectFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newSource("a")
+		x := start(t, src)
+		synctest.Wait()
+		src.set("b", 7)
+		src.mu.Lock()
+		src.failNext = true
+		src.mu.Unlock()
+		src.hint(pod.HintChanged, "b")
+		synctest.Wait()
+		want(t, x, "while the engine fails", "a")
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		want(t, x, "a little later", "b", "a")
 	})
 }
 
@@ -273,7 +296,7 @@ func TestLookUpByPrefix(t *testing.T) {
 			{prefix: "abd", id: "abd"}, // the whole id wins over being a prefix
 			{prefix: "ab", is: errdefs.IsInvalidArgument},
 			{prefix: "x", is: errdefs.IsNotFound},
-			{prefix: "", is: errdefs.IsNotFound},
+			{prefix: "", is: errdefs.IsInvalidArgument},
 		} {
 			s, err := x.Sandbox(tt.prefix)
 			if tt.is != nil {

@@ -71,7 +71,7 @@ func (x *Index) work(ctx context.Context, q *queue) error {
 				x.opts.Connected(ctx)
 				x.resync(ctx, q)
 			} else {
-				x.refreshAll(ctx, ids, nil)
+				x.retry(ctx, q, x.refreshAll(ctx, ids, nil))
 			}
 		}
 	}
@@ -91,13 +91,20 @@ func (x *Index) resync(ctx context.Context, q *queue) {
 		err = x.refreshAll(ctx, append(ids, known...), drift)
 	}
 	if err != nil {
-		if ctx.Err() == nil {
-			x.opts.Logger.Warn("resync with the engine failed; trying again", "error", err)
-			time.AfterFunc(retryMost, q.addAll)
-		}
+		x.retry(ctx, q, err)
 		return
 	}
 	x.once.Do(func() { close(x.synced) })
+}
+
+// retry asks for a resync some time after an error: what was not seen would else stay
+// unseen until the next one is due.
+func (x *Index) retry(ctx context.Context, q *queue, err error) {
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	x.opts.Logger.Warn("reading the engine's sandboxes failed; trying again", "error", err)
+	time.AfterFunc(retryMost, q.addAll)
 }
 
 func (x *Index) isSynced() bool {
