@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
@@ -23,7 +22,7 @@ func (e *Engine) CreateSandbox(ctx context.Context, spec pod.SandboxSpec) (strin
 	if err != nil {
 		return "", err
 	}
-	config, hostConfig, err := translate.Sandbox(spec, translate.Host{Facts: c.facts, OOMFloor: e.oomFloor(), ReadFile: os.ReadFile})
+	config, hostConfig, err := translate.Sandbox(spec, translate.Host{Facts: c.facts, OOMFloor: e.oomFloor(), ReadFile: translate.ReadProfile})
 	if err != nil {
 		return "", err
 	}

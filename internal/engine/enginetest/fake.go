@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -95,7 +94,7 @@ func (f *Fake) EnsureImage(ctx context.Context, ref string, archive func() (io.R
 // CreateSandbox implements engine.Engine.
 func (f *Fake) CreateSandbox(ctx context.Context, spec pod.SandboxSpec) (id string, err error) {
 	err = f.call(ctx, "CreateSandbox", spec.Name, func() error {
-		config, _, err := translate.Sandbox(spec, translate.Host{Facts: f.facts, OOMFloor: -1000, ReadFile: os.ReadFile})
+		config, _, err := translate.Sandbox(spec, translate.Host{Facts: f.facts, OOMFloor: -1000, ReadFile: translate.ReadProfile})
 		if err != nil {
 			return err
 		}
