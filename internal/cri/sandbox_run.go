@@ -119,7 +119,7 @@ func (s *Server) runSteps(ctx context.Context, spec pod.SandboxSpec, back *undo.
 func (s *Server) create(ctx context.Context, spec pod.SandboxSpec, back *undo.Stack) (string, error) {
 	if dir := spec.Config.GetLogDirectory(); dir != "" {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return "", fmt.Errorf("config.log_directory: %w", err)
+			return "", fmt.Errorf("config.log_directory: %v: %w", err, errdefs.ErrFailedPrecondition)
 		}
 	}
 	var err error
