@@ -239,13 +239,20 @@ func cycle(ctx context.Context, l lane, name string) error {
 	return l.remove(ctx, id)
 }
 
+// run asks for what the kubelet asks of any pod.
 func (r *pods) run(ctx context.Context, name string) (string, error) {
 	resp, err := r.client.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: &cri.PodSandboxConfig{
 		Metadata:  &cri.PodSandboxMetadata{Name: name, Namespace: "bench", Uid: name},
 		Hostname:  name,
 		DnsConfig: &cri.DNSConfig{Servers: []string{"192.0.2.53"}, Searches: []string{"bench.svc.cluster.local"}, Options: []string{"ndots:5"}},
 		Labels:    map[string]string{"app": "bench"},
-		Linux:     &cri.LinuxPodSandboxConfig{CgroupParent: r.cgroup},
+		Linux: &cri.LinuxPodSandboxConfig{
+			CgroupParent: r.cgroup,
+			SecurityContext: &cri.LinuxSandboxSecurityContext{
+				NamespaceOptions: &cri.NamespaceOption{Pid: cri.NamespaceMode_CONTAINER},
+				Seccomp:          &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault},
+			},
+		},
 	}})
 	return resp.GetPodSandboxId(), err
 }
