@@ -17,27 +17,19 @@
 set -euo pipefail
 root=$(dirname "$(dirname "$(realpath "$0")")")
 dir=${VM_DIR:-$root/out/vm}
-suite=forky
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+. "$root/test/debian.sh"
 
 die() { echo "vm.sh: $*" >&2; exit 1; }
 
 need() {
 	[ "$(id -u)" = 0 ] || die "needs root"
 	[ "$(uname -m)" = x86_64 ] || die "the VM is one for amd64; this machine is $(uname -m)"
-	. /etc/os-release
-	[ "$ID" = debian ] && [ -f $keyring ] || die "the VM is made from Debian's packages; this machine is ${PRETTY_NAME:-$ID}"
+	is_debian || die "the VM is made from Debian's packages, and this machine is not one of Debian's"
 	local missing=() pair
 	for pair in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mkfs.ext4:e2fsprogs busybox:busybox-static cpio:cpio; do
 		command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 	done
 	[ ${#missing[@]} = 0 ] || "$root/test/deps.sh" "${missing[@]}"
-}
-
-# archive prints the archive that apt uses here, without its security part.
-archive() {
-	cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null |
-		sed -nE '/security/d; s/^URIs: *([^ ]+).*/\1/p; s/^deb (\[[^]]*\] )?([^ ]+) .*/\2/p' | head -n 1
 }
 
 # bootstrap FORMAT VARIANT PACKAGES TARGET installs Debian.
