@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	repairEvery = 30 * time.Second // all that is not as it should be is tried again
+	repairEvery = 10 * time.Second // all that is not as it should be is tried again
+	repairBusy  = time.Second      // later, where somebody is at work on the sandbox
 	repairsMost = 4                // at once
 	repairLimit = 90 * time.Second // for one sandbox
 )
@@ -111,11 +112,12 @@ func (s *Server) known() []string {
 	return ids
 }
 
-// repair makes one sandbox right again, unless an RPC is at work on it. What fails
-// is tried again later.
+// repair makes one sandbox right again. What fails is tried again later, and so is
+// one that an RPC is at work on: it may leave something.
 func (s *Server) repair(ctx context.Context, id string) {
 	unlock, ok := s.locks.try(id)
 	if !ok {
+		time.AfterFunc(repairBusy, func() { s.repairs.add(id) })
 		return
 	}
 	defer unlock()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,6 +46,7 @@ type node struct {
 	bin     string // --cni-bin-dir
 	crashAt string // file that arms a crash
 	extra   []string
+	prepare func(*exec.Cmd) // changes the daemon's command before it is started, if set
 	logFile string
 
 	daemon *exec.Cmd
@@ -85,10 +87,28 @@ func newNodeOn(t *testing.T, engine *enginetest.Daemon, configs map[string]strin
 		n.kill(t)
 		if t.Failed() {
 			t.Logf("the daemon's log ends with:\n%s", n.logTail())
+			sweepNode(t)
 		}
 	})
 	n.start(t)
 	return n
+}
+
+// sweepNode takes away what a failed test left, so that the next one is not failed by it.
+func sweepNode(t *testing.T) {
+	pins, _ := filepath.Glob("/run/netns/cni-*") // the pattern is valid
+	for _, pin := range pins {
+		if err := errors.Join(unix.Unmount(pin, unix.MNT_DETACH), os.Remove(pin)); err != nil {
+			t.Log(err)
+		}
+	}
+	for _, command := range []string{"iptables", "ip6tables"} {
+		for _, flag := range []string{"-F", "-X"} {
+			if _, err := try(command, "-w", "-t", "nat", flag); err != nil {
+				t.Log(err)
+			}
+		}
+	}
 }
 
 // freshCNI gives the test host-local's state and bridges that no other test used.
@@ -144,6 +164,9 @@ func (n *node) launch(t *testing.T) {
 	}, n.extra...)...)
 	n.daemon.Stdout, n.daemon.Stderr = log, log
 	n.daemon.Env = append(os.Environ(), "MASCRI_CRASH_AT="+n.crashAt)
+	if n.prepare != nil {
+		n.prepare(n.daemon)
+	}
 	if err := n.daemon.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +238,10 @@ func (n *node) logTail() string {
 	if err != nil {
 		return err.Error()
 	}
-	lines := strings.Split(string(log), "\n")
+	lines := slices.DeleteFunc(strings.Split(string(log), "\n"), func(line string) bool {
+		// What tests ask for all the time.
+		return strings.Contains(line, "msg=rpc ") && (strings.Contains(line, "/Status ") || strings.Contains(line, "PodSandboxStatus ") || strings.Contains(line, "/ListPodSandbox "))
+	})
 	return strings.Join(lines[max(0, len(lines)-60):], "\n")
 }
 
