@@ -15,6 +15,9 @@ import (
 // minAPI is that of engine 20.10, the oldest that is tested against.
 const minAPI = "1.41"
 
+// engineIDAPI is that of engine 23.0.
+const engineIDAPI = "1.42"
+
 // problems names the settings of an engine under which pods can't work.
 func problems(info system.Info, facts pod.EngineFacts, host string) []pod.Problem {
 	var found []pod.Problem
@@ -57,7 +60,7 @@ func problems(info system.Info, facts pod.EngineFacts, host string) []pod.Proble
 			found = append(found, p.Problem)
 		}
 	}
-	if why := elsewhere(info, host); why != "" {
+	if why := elsewhere(info, facts.APIVersion, host); why != "" {
 		found = append(found, pod.Problem{
 			Reason:  "EngineElsewhere",
 			Message: why,
@@ -68,7 +71,7 @@ func problems(info system.Info, facts pod.EngineFacts, host string) []pod.Proble
 }
 
 // elsewhere tells why the engine's file system is not the one seen here, "" if it is.
-func elsewhere(info system.Info, host string) string {
+func elsewhere(info system.Info, api, host string) string {
 	if !strings.HasPrefix(host, "unix://") {
 		return fmt.Sprintf("Docker Engine at %s is not reached over a Unix socket, so it may be on another machine", host)
 	}
@@ -77,6 +80,9 @@ func elsewhere(info system.Info, host string) string {
 	}
 	// Engines from 23.0 leave their id there; with older ones the directory must do.
 	id, err := os.ReadFile(filepath.Join(info.DockerRootDir, "engine-id"))
+	if os.IsNotExist(err) && versions.GreaterThanOrEqualTo(api, engineIDAPI) {
+		return fmt.Sprintf("%s here is not the root directory of Docker Engine at %s, as its file engine-id is missing: it runs on another machine or in a container", info.DockerRootDir, host)
+	}
 	if err == nil && strings.TrimSpace(string(id)) != info.ID {
 		return fmt.Sprintf("%s is the root directory of another Docker Engine than the one at %s", info.DockerRootDir, host)
 	}

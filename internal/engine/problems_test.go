@@ -25,10 +25,11 @@ func TestProblems(t *testing.T) {
 		change func(*system.Info)
 		want   []string
 	}{
-		"none":    {socket, "1.41", func(*system.Info) {}, nil},
-		"no id":   {socket, "1.41", func(info *system.Info) { info.DockerRootDir = t.TempDir() }, nil},
-		"windows": {socket, "1.51", func(info *system.Info) { info.OSType = "windows" }, []string{"EngineNotLinux"}},
-		"old":     {socket, "1.40", func(*system.Info) {}, []string{"EngineTooOld"}},
+		"none":                          {socket, "1.41", func(*system.Info) {}, nil},
+		"no id":                         {socket, "1.41", func(info *system.Info) { info.DockerRootDir = t.TempDir() }, nil},
+		"no id where there must be one": {socket, "1.42", func(info *system.Info) { info.DockerRootDir = t.TempDir() }, []string{"EngineElsewhere"}},
+		"windows":                       {socket, "1.51", func(info *system.Info) { info.OSType = "windows" }, []string{"EngineNotLinux"}},
+		"old":                           {socket, "1.40", func(*system.Info) {}, []string{"EngineTooOld"}},
 		"userns": {socket, "1.51", func(info *system.Info) {
 			info.SecurityOptions = []string{"name=seccomp,profile=builtin", "name=userns"}
 		}, []string{"EngineUsernsRemap"}},
