@@ -144,6 +144,19 @@ func (n *node) crashInStop(t *testing.T, step, name string) {
 	n.wantWhole(t, 1)
 }
 
+// toEngine passes requests on to the node's engine; answered may be nil.
+func (n *node) toEngine(answered func(*http.Response) error) *httputil.ReverseProxy {
+	engine := strings.TrimPrefix(n.host, "unix://")
+	return &httputil.ReverseProxy{
+		FlushInterval: -1, // events
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "engine"}) },
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", engine)
+		}},
+		ModifyResponse: answered,
+	}
+}
+
 // arm makes the daemon die at its next step of that name.
 func (n *node) arm(t *testing.T, step string) {
 	t.Helper()
@@ -157,32 +170,30 @@ func (n *node) arm(t *testing.T, step string) {
 func (n *node) loseAnswers(t *testing.T) (armed *atomic.Bool) {
 	t.Helper()
 	armed = &atomic.Bool{}
-	engine := strings.TrimPrefix(n.host, "unix://")
-	proxy := &httputil.ReverseProxy{
-		FlushInterval: -1, // events
-		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "engine"}) },
-		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", engine)
-		}},
-		ModifyResponse: func(r *http.Response) error {
-			if strings.HasSuffix(r.Request.URL.Path, "/containers/create") && armed.CompareAndSwap(true, false) {
-				return n.daemon.Process.Kill()
-			}
-			return nil
-		},
-	}
+	proxy := n.toEngine(func(r *http.Response) error {
+		if strings.HasSuffix(r.Request.URL.Path, "/containers/create") && armed.CompareAndSwap(true, false) {
+			return n.daemon.Process.Kill()
+		}
+		return nil
+	})
+	n.terminate(t)
+	n.proxy = listen(t, proxy)
+	n.start(t)
+	return armed
+}
+
+// listen serves HTTP on a Unix socket and returns its address.
+func listen(t *testing.T, handler http.Handler) string {
+	t.Helper()
 	path := filepath.Join(shortDir(t), "proxy.sock")
 	listener, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: proxy}
+	server := &http.Server{Handler: handler}
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { server.Close() })
-	n.terminate(t)
-	n.proxy = "unix://" + path
-	n.start(t)
-	return armed
+	return "unix://" + path
 }
 
 // What others do to sandboxes with Docker's own commands, the daemon running or not.

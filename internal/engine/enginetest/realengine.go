@@ -156,6 +156,26 @@ func (d *Daemon) Stop(t testing.TB) {
 	d.process = nil
 }
 
+// Freeze makes the engine hang until Thaw: it still holds its connections, and takes
+// new ones, but answers nothing.
+func (d *Daemon) Freeze(t testing.TB) {
+	t.Helper()
+	d.signal(t, syscall.SIGSTOP)
+}
+
+// Thaw ends Freeze.
+func (d *Daemon) Thaw(t testing.TB) {
+	t.Helper()
+	d.signal(t, syscall.SIGCONT)
+}
+
+func (d *Daemon) signal(t testing.TB, signal syscall.Signal) {
+	t.Helper()
+	if err := d.process.Process.Signal(signal); err != nil {
+		t.Fatalf("%v to dockerd: %v", signal, err)
+	}
+}
+
 func (d *Daemon) logTail() []byte {
 	log, err := os.ReadFile(d.file("log"))
 	if err != nil {
