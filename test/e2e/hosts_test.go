@@ -42,8 +42,9 @@ func inNetns(t *testing.T, path string, f func()) {
 	}
 }
 
-// nodeNetns is the path of the node's own network namespace, which is the test's.
-const nodeNetns = "/proc/self/ns/net"
+// nodeNetns is the path of the node's own network namespace, which is the tests': pid 1
+// stays in there, whatever threads of this process do.
+const nodeNetns = "/proc/1/ns/net"
 
 // server answers every TCP connection to it with the client's address as it sees it.
 func server(t *testing.T, netnsPath string, port int) {

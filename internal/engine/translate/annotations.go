@@ -16,9 +16,9 @@ const annotationsAPI = "1.43"
 
 // annotations are the OCI annotations by which runtimes that start a virtual machine
 // (Kata Containers) tell a sandbox and size it. The names are containerd's, which such
-// runtimes read; it has none for the overhead, so that one is CRI-O's. runc ignores all
-// of them, and engines before 24 can't pass any: the pod's cgroup, which the kubelet
-// makes, holds the limits with every runtime.
+// runtimes read; for the overhead, and for the sums as a whole, it has none, so those are
+// CRI-O's, which they read as well. runc ignores all of them, and engines before 24 can't
+// pass any: the pod's cgroup, which the kubelet makes, holds the limits with every runtime.
 func annotations(config *cri.PodSandboxConfig, facts pod.EngineFacts) (map[string]string, error) {
 	if versions.LessThan(facts.APIVersion, annotationsAPI) {
 		return nil, nil
@@ -35,12 +35,18 @@ func annotations(config *cri.PodSandboxConfig, facts pod.EngineFacts) (map[strin
 		out["io.kubernetes.cri.sandbox-cpu-shares"] = strconv.FormatInt(sum.GetCpuShares(), 10)
 		out["io.kubernetes.cri.sandbox-memory"] = strconv.FormatInt(sum.GetMemoryLimitInBytes(), 10)
 	}
-	if overhead := config.GetLinux().GetOverhead(); overhead != nil {
-		text, err := json.Marshal(overhead)
-		if err != nil {
-			return nil, fmt.Errorf("linux.overhead: %w", err)
+	for key, resources := range map[string]*cri.LinuxContainerResources{
+		"io.kubernetes.cri-o.PodLinuxResources": config.GetLinux().GetResources(),
+		"io.kubernetes.cri-o.PodLinuxOverhead":  config.GetLinux().GetOverhead(),
+	} {
+		if resources == nil {
+			continue
 		}
-		out["io.kubernetes.cri-o.LinuxOverhead"] = string(text)
+		text, err := json.Marshal(resources)
+		if err != nil {
+			return nil, fmt.Errorf("annotation %s: %w", key, err)
+		}
+		out[key] = string(text)
 	}
 	return out, nil
 }
