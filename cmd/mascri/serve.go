@@ -36,7 +36,7 @@ func newServe(load func() (config.Config, error)) *cobra.Command {
 // logger writes to w; config has checked the level.
 func logger(cfg config.Config, w io.Writer) *slog.Logger {
 	var level slog.Level
-	_ = level.UnmarshalText([]byte(cfg.LogLevel)) //nolint:errcheck // checked by config
+	_ = level.UnmarshalText([]byte(cfg.LogLevel))
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }
 

@@ -12,6 +12,9 @@ import (
 
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mascri/mascri/internal/engine"
+	"github.com/mascri/mascri/internal/engine/enginetest"
 )
 
 const selinuxRefused = "selinux_options"
@@ -276,9 +279,35 @@ func merge(tables ...map[string]field) map[string]field {
 	return out
 }
 
+// What no field asks for is the sandbox's own, or what the CRI says.
+func TestDefaults(t *testing.T) {
+	bothEngines(t, func(t *testing.T, version enginetest.Version) {
+		n := newNode(t, version, userConf())
+		s := n.runPod(t, config("web"))
+		for _, kind := range []string{"net", "pid", "ipc", "uts", "mnt"} {
+			wantShared(kind, false)(t, n, s)
+		}
+		wantStatus("Seccomp", "0")(t, n, s) // unset is unconfined
+		wantStatus("CapEff", "0000000000000000")(t, n, s)
+		wantStatus("Uid", "0 0 0 0")(t, n, s)
+		if got := s.uname(t); got != s.id[:12] {
+			t.Errorf("hostname %q, want the id's first digits", got)
+		}
+		if text, err := os.ReadFile("/etc/resolv.conf"); err != nil || s.file(t, "/etc/resolv.conf") != string(text) {
+			t.Errorf("resolv.conf is not the node's: %v\n%s", err, s.file(t, "/etc/resolv.conf"))
+		}
+		score, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", s.pid(t)))
+		if floor, restricted := engine.OOMFloor(); err != nil || restricted && string(score) != fmt.Sprintln(max(-998, floor)) || !restricted && string(score) != "-998\n" {
+			t.Errorf("oom_score_adj %q, %v", score, err)
+		}
+		n.removePod(t, s.id)
+		n.wantWhole(t, 0)
+	})
+}
+
 // The fields of the other requests that no other test of this package observes.
 func TestOtherFields(t *testing.T) {
-	n := newNode(t, "20.10", nil)
+	n := newNode(t, enginetest.Engine20, nil)
 	labelled := config("labelled")
 	labelled.Labels = map[string]string{"app": "web"}
 	a, b := n.runPod(t, labelled), n.runPod(t, config("other"))

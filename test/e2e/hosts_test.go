@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -84,7 +85,7 @@ func dial(t *testing.T, netnsPath string, to netip.Addr, port int) (seen string,
 		return "", err
 	}
 	line, err := bufio.NewReader(conn).ReadString('\n')
-	if err == io.EOF && line != "" {
+	if errors.Is(err, io.EOF) && line != "" {
 		err = nil
 	}
 	return strings.TrimSpace(line), err
@@ -133,7 +134,10 @@ func newOutside(t *testing.T) outside {
 	} {
 		run(t, "ip", args...)
 	}
-	t.Cleanup(func() { run(t, "ip", "netns", "del", "outside") })
+	t.Cleanup(func() {
+		run(t, "ip", "link", "del", o.linkOnNode) // at once, unlike by the end of the netns
+		run(t, "ip", "netns", "del", "outside")
+	})
 	return o
 }
 
