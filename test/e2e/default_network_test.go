@@ -30,7 +30,7 @@ func (s sandbox) attachedTo(t *testing.T) string {
 }
 
 // wantDefaultGone waits until nothing of the default network is on the node.
-func wantDefaultGone(t *testing.T, within time.Duration) {
+func (n *node) wantDefaultGone(t *testing.T, within time.Duration) {
 	t.Helper()
 	var left string
 	for end := time.Now().Add(within); ; time.Sleep(50 * time.Millisecond) {
@@ -38,7 +38,11 @@ func wantDefaultGone(t *testing.T, within time.Duration) {
 		if out, err := try("ip", "link", "show", defaultnet.Bridge); err == nil {
 			left += out + "\n"
 		}
-		left += run(t, "sh", "-c", "nft list tables | grep mascri || true")
+		for _, table := range masqueradeTables(t) {
+			if strings.HasSuffix(table, "_"+n.instance(t)[:8]) {
+				left += table + "\n"
+			}
+		}
 		if left == "" {
 			return
 		}
@@ -46,6 +50,28 @@ func wantDefaultGone(t *testing.T, within time.Duration) {
 			t.Fatalf("left of the default network:\n%s", left)
 		}
 	}
+}
+
+// masqueradeTables are the nftables tables that default networks have, such as
+// "ip mascri_1a2b3c4d".
+func masqueradeTables(t *testing.T) (tables []string) {
+	t.Helper()
+	for line := range strings.Lines(run(t, "nft", "list", "tables")) {
+		if table := strings.TrimPrefix(strings.TrimSpace(line), "table "); strings.Contains(table, " mascri_") {
+			tables = append(tables, table)
+		}
+	}
+	return tables
+}
+
+// instance is the id of the node's daemon.
+func (n *node) instance(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(n.state, "instance"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // A user's own config may have the very subnet that the default network had: it is
@@ -76,7 +102,7 @@ func TestOwnConfigTakesTheDefaultNetworksSubnet(t *testing.T) {
 		n.waitCondition(t, n.networkCondition, time.Second, "", "mynet")
 
 		next := n.runPod(t, config("new"))
-		wantDefaultGone(t, 0)
+		n.wantDefaultGone(t, 0)
 		if name := next.attachedTo(t); name != "mynet" || !netip.MustParsePrefix("10.88.0.0/16").Contains(next.ips[0]) {
 			t.Errorf("the new pod is on network %q with %v", name, next.ips)
 		}
@@ -125,7 +151,7 @@ func TestOwnConfigBesideTheDefaultNetwork(t *testing.T) {
 	n.start(t)
 	n.removePod(t, old.id)
 	n.wantWhole(t, 1)
-	wantDefaultGone(t, 12*time.Second) // nobody asks for it
+	n.wantDefaultGone(t, 12*time.Second) // nobody asks for it
 	wantDial(t, "the new pod to the outside", next.netns, o.v4, 7000, o.node4)
 	n.removePod(t, next.id)
 	n.wantWhole(t, 0)
@@ -165,7 +191,7 @@ func TestPodCIDRTurnsTheDefaultNetworkOff(t *testing.T) {
 	n.removePod(t, old.id)
 	n.removePod(t, next.id)
 	n.wantWhole(t, 0)
-	wantDefaultGone(t, 12*time.Second)
+	n.wantDefaultGone(t, 12*time.Second)
 }
 
 // Turned off, the default network serves those that are on it, and then goes.
@@ -184,5 +210,5 @@ func TestDefaultNetworkTurnedOff(t *testing.T) {
 	waitDial(t, "the old pod to the outside", old.netns, o.v4, 7000)
 	n.removePod(t, old.id)
 	n.wantWhole(t, 0)
-	wantDefaultGone(t, 12*time.Second)
+	n.wantDefaultGone(t, 12*time.Second)
 }

@@ -129,6 +129,9 @@ func freshCNI(t *testing.T) {
 				}
 			}
 		}
+		for _, table := range masqueradeTables(t) {
+			run(t, "sh", "-c", "nft delete table "+table)
+		}
 	})
 }
 
