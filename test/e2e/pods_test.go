@@ -162,6 +162,34 @@ func TestUserRunsAPod(t *testing.T) {
 	})
 }
 
+// A container that joins the sandbox's network has its files, too.
+func TestContainersThatJoin(t *testing.T) {
+	bothEngines(t, func(t *testing.T, version enginetest.Version) {
+		n := newNode(t, version, userConf())
+		web := config("web")
+		web.Hostname = "my-host"
+		web.DnsConfig = &cri.DNSConfig{Servers: []string{"192.0.2.53"}}
+		s := n.runPod(t, web)
+		image := n.docker(t, "inspect", "-f", "{{.Image}}", s.id)
+		id := n.docker(t, "run", "-d", "--network", "container:"+s.id, "--ipc", "container:"+s.id, image)
+		joined := sandbox{id: id, info: map[string]json.RawMessage{"pid": json.RawMessage(n.docker(t, "inspect", "-f", "{{.State.Pid}}", id))}}
+		for _, path := range []string{"/etc/resolv.conf", "/etc/hosts", "/etc/hostname"} {
+			if got, want := joined.file(t, path), s.file(t, path); got != want || want == "" {
+				t.Errorf("%s of the container:\n%s\nof the sandbox:\n%s", path, got, want)
+			}
+		}
+		if got := joined.uname(t); got != "my-host" {
+			t.Errorf("hostname %q", got)
+		}
+		if addr := n.docker(t, "exec", id, "ip", "addr"); !strings.Contains(addr, s.ips[0].String()) {
+			t.Errorf("ip addr in the container:\n%s", addr)
+		}
+		n.docker(t, "rm", "-f", id)
+		n.removePod(t, s.id)
+		n.wantWhole(t, 0)
+	})
+}
+
 // Pods reach each other, the outside by masquerade, and are reached on host ports,
 // although Docker drops what it does not know; over IPv4 and IPv6.
 func TestPodsReachEachOtherAndTheOutside(t *testing.T) {
