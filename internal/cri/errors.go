@@ -32,6 +32,8 @@ var kinds = []struct {
 	{errdefs.ErrNotFound, codes.NotFound},
 	{pod.ErrForeign, codes.NotFound},
 	{errdefs.ErrResourceExhausted, codes.ResourceExhausted},
+	{errdefs.ErrUnauthenticated, codes.Unauthenticated},
+	{errdefs.ErrPermissionDenied, codes.PermissionDenied},
 }
 
 // toStatus is the only place where errors become status codes.

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// locks is a mutex per sandbox id, so that whatever changes a sandbox (stop,
+// locks is a mutex per id of a sandbox or an image, so that whatever changes it (stop,
 // remove, repair) does so alone. It is held across I/O by design: that is what it
 // orders; nothing that only reads takes it.
 type locks struct {

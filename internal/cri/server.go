@@ -28,6 +28,20 @@ type Engine interface {
 	Inspect(ctx context.Context, idOrName string) (pod.Sandbox, error)
 }
 
+// Images is the engine's store of images. The names it takes are of the forms that
+// pod.ImageName and pod.PullName return.
+type Images interface {
+	Images(ctx context.Context) ([]pod.Image, error)
+	// Image returns errdefs.ErrNotFound where there is none of that name.
+	Image(ctx context.Context, name string) (pod.Image, error)
+	// PullImage calls progress whenever something happened. No error holds a secret.
+	PullImage(ctx context.Context, ref string, auth pod.RegistryAuth, progress func()) error
+	// RemoveImage removes all of the image's tags; nil when there is none. The error is
+	// errdefs.ErrFailedPrecondition where it is in use, and it is whole then.
+	RemoveImage(ctx context.Context, id string) error
+	ImageFilesystem(ctx context.Context) (pod.Filesystem, error)
+}
+
 // Network gives sandboxes their place on CNI networks.
 type Network interface {
 	// Attach cleans up after itself when it fails. Where even that fails, Attachment
@@ -60,6 +74,7 @@ type Health interface {
 // Options are what a Server is made of.
 type Options struct {
 	Engine  Engine
+	Images  Images
 	Network Network
 	Index   Index
 	Health  Health
@@ -89,7 +104,8 @@ type Server struct {
 	log       *slog.Logger
 	recovered chan struct{} // closed when the state of an earlier life is known
 	flights   *flights
-	locks     *locks
+	pulls     *flights
+	locks     *locks // by id, of sandboxes and images
 	repairs   *repairs
 	files     *files
 }
@@ -105,6 +121,7 @@ func New(opts Options) *Server {
 		log:       opts.Logger,
 		recovered: make(chan struct{}),
 		flights:   newFlights(),
+		pulls:     newFlights(),
 		locks:     newLocks(),
 		repairs:   newRepairs(),
 		files:     newFiles(opts.FilesDir),
