@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -153,12 +154,14 @@ func (m *machine) Registry(login registry.Login) Registry {
 	return r
 }
 
-// fakeRegistry is changed by the test alone, while nobody pulls.
+// fakeRegistry is safe for concurrent use.
 type fakeRegistry struct {
-	host   string
-	login  registry.Login
+	host  string
+	login registry.Login
+
+	mu     sync.Mutex           // guards all following fields
 	images map[string]pod.Image // by reference
-	gate   chan struct{}
+	gate   chan struct{}        // nil unless the registry stalls
 	status int
 }
 
@@ -168,6 +171,8 @@ func (r *fakeRegistry) Push(t testing.TB, name, tag string, image registry.Image
 	manifest := "sha256:" + digest([]byte("manifest of "+text))
 	stored := pod.Image{ID: "sha256:" + digest([]byte(text)), Digests: []string{r.host + "/" + name + "@" + manifest}}
 	stored.Config = ocispec.Image{Config: ocispec.ImageConfig{User: image.User, Env: image.Env, Entrypoint: image.Entrypoint, Cmd: image.Cmd}}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.images[stored.Digests[0]] = stored
 	stored.Tags = []string{r.Ref(name, tag)}
 	r.images[r.Ref(name, tag)] = stored
@@ -175,16 +180,35 @@ func (r *fakeRegistry) Push(t testing.TB, name, tag string, image registry.Image
 }
 
 func (r *fakeRegistry) Ref(name, tag string) string { return r.host + "/" + name + ":" + tag }
-func (r *fakeRegistry) Stall()                      { r.gate = make(chan struct{}) }
-func (r *fakeRegistry) Resume()                     { close(r.gate); r.gate = nil }
-func (r *fakeRegistry) Fail(status int)             { r.status = status }
+
+func (r *fakeRegistry) Stall() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gate = make(chan struct{})
+}
+
+func (r *fakeRegistry) Resume() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	close(r.gate)
+	r.gate = nil
+}
+
+func (r *fakeRegistry) Fail(status int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.status = status
+}
 
 func (r *fakeRegistry) passGate(ctx context.Context) error {
-	if r.gate == nil {
+	r.mu.Lock()
+	gate := r.gate
+	r.mu.Unlock()
+	if gate == nil {
 		return nil
 	}
 	select {
-	case <-r.gate:
+	case <-gate:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -192,6 +216,8 @@ func (r *fakeRegistry) passGate(ctx context.Context) error {
 }
 
 func (r *fakeRegistry) get(ref string, auth pod.RegistryAuth) (pod.Image, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	basic := auth.Username == r.login.Username && auth.Password == r.login.Password
 	token := r.login.Token != "" && auth.RegistryToken == r.login.Token || r.login.IdentityToken != "" && auth.IdentityToken == r.login.IdentityToken
 	if r.status != 0 {
