@@ -11,7 +11,7 @@ import (
 
 // notYet answers the RPCs that this version does not serve.
 func notYet(rpc string) error {
-	return fmt.Errorf("%s is not served by this version of MasCRI, which runs pod sandboxes only: %w", rpc, errdefs.ErrNotImplemented)
+	return fmt.Errorf("%s is not served by this version of MasCRI, which runs pod sandboxes and keeps images: %w", rpc, errdefs.ErrNotImplemented)
 }
 
 // CreateContainer is not served yet.
