@@ -32,11 +32,12 @@ func (e *Engine) Images(ctx context.Context) ([]pod.Image, error) {
 	for _, summary := range list.Items {
 		present[summary.ID] = true
 		config, err := e.imageConfig(ctx, c, summary.ID)
-		if errors.Is(err, errdefs.ErrNotFound) {
-			continue // removed meanwhile
+		if err != nil && (ctx.Err() != nil || errors.Is(err, errdefs.ErrUnavailable)) {
+			return nil, err
 		}
 		if err != nil {
-			return nil, err
+			// Removed meanwhile, or damaged: it must be listed for somebody to remove it.
+			e.log.Debug("an image tells no config", "image", summary.ID, "error", err)
 		}
 		images = append(images, pod.Image{
 			ID: summary.ID, Tags: names(summary.RepoTags), Digests: names(summary.RepoDigests), Size: uint64(max(0, summary.Size)), Config: config,

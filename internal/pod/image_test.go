@@ -2,6 +2,7 @@ package pod_test
 
 import (
 	"fmt"
+	"path"
 	"strings"
 	"testing"
 
@@ -66,4 +67,35 @@ func TestCredentialsPrintWithoutSecrets(t *testing.T) {
 	if auth.Key() == other.Key() {
 		t.Error("two passwords have one key")
 	}
+}
+
+// What is accepted leads to no other path of the engine's API, and back to itself.
+func FuzzImageName(f *testing.F) {
+	for _, text := range []string{"busybox:1", "a.b:5/c@sha256:" + strings.Repeat("ab", 32), "../x", "a/../b", "a//b", "a?b#c", "a%2e%2e"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		name, err := pod.ImageName(text)
+		if err != nil {
+			if !errdefs.IsInvalidArgument(err) {
+				t.Fatalf("%q: %v", text, err)
+			}
+			return
+		}
+		if request := "/images/" + name + "/json"; path.Clean(request) != request || strings.ContainsAny(name, "?#% \x00") {
+			t.Fatalf("%q leads to %q", text, request)
+		}
+		if again, err := pod.ImageName(name); err != nil || again != name {
+			t.Fatalf("%q is %q, and that %q: %v", text, name, again, err)
+		}
+		if ref, _, err := pod.PullName(text); err == nil {
+			image := pod.Image{ID: "sha256:x", Tags: []string{ref}}
+			if strings.Contains(ref, "@") {
+				image = pod.Image{ID: "sha256:x", Digests: []string{ref}}
+			}
+			if !image.Matches(name) {
+				t.Fatalf("the image pulled as %q, %q, is not found as %q", text, ref, name)
+			}
+		}
+	})
 }
