@@ -51,7 +51,10 @@ func (l Login) issue(w http.ResponseWriter, req *http.Request) {
 		ok = l.IdentityToken != "" && req.FormValue("refresh_token") == l.IdentityToken
 	}
 	if !ok {
-		http.Error(w, `{"details":"incorrect username or password"}`, http.StatusUnauthorized)
+		// Some services repeat what they were asked with, which engines put into errors.
+		_, password, _ := req.BasicAuth()
+		w.WriteHeader(http.StatusUnauthorized)
+		_ = json.NewEncoder(w).Encode(map[string]string{"details": "refused: " + password + req.FormValue("refresh_token")}) // a client that is gone misses nothing
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

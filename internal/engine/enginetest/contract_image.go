@@ -44,6 +44,7 @@ func ImageContract(t *testing.T, subject func(t *testing.T) Subject) {
 		{"removal takes all tags, however often", removedWholly},
 		{"an image in use stays whole", inUseStays},
 		{"images take up space", imagesTakeSpace},
+		{"an engine that is gone is Unavailable", imagesGone},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, subject(t)) })
 	}
@@ -338,5 +339,32 @@ func imagesTakeSpace(t *testing.T, s Subject) {
 			t.Fatalf("without the image: %+v, want %+v", measure(), before)
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func imagesGone(t *testing.T, s Subject) {
+	calls := map[string]func(context.Context) error{
+		"Images":          func(ctx context.Context) error { _, err := s.Engine.Images(ctx); return err },
+		"Image":           func(ctx context.Context) error { _, err := s.Engine.Image(ctx, s.Image); return err },
+		"RemoveImage":     func(ctx context.Context) error { return s.Engine.RemoveImage(ctx, "sha256:"+strings.Repeat("0", 64)) },
+		"ImageFilesystem": func(ctx context.Context) error { _, err := s.Engine.ImageFilesystem(ctx); return err },
+		"PullImage": func(ctx context.Context) error {
+			return s.Engine.PullImage(ctx, "192.0.2.81:1/app:1", pod.RegistryAuth{}, func() {})
+		},
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, call := range calls {
+		if err := call(ended); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s with an ended context: %v, want Canceled", name, err)
+		}
+	}
+	s.Line.Down()
+	defer s.Line.Up()
+	delete(calls, "ImageFilesystem") // it need not ask the engine
+	for name, call := range calls {
+		if err := call(t.Context()); !errors.Is(err, errdefs.ErrUnavailable) {
+			t.Errorf("%s: %v, want Unavailable", name, err)
+		}
 	}
 }
