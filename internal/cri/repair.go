@@ -115,7 +115,7 @@ func (s *Server) known() []string {
 // repair makes one sandbox right again. What fails is tried again later, and so is
 // one that an RPC is at work on: it may leave something.
 func (s *Server) repair(ctx context.Context, id string) {
-	unlock, ok := s.locks.try(id)
+	unlock, ok := s.locks.Try(id)
 	if !ok {
 		time.AfterFunc(repairBusy, func() { s.repairs.add(id) })
 		return

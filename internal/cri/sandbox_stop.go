@@ -54,7 +54,7 @@ func (s *Server) withSandbox(ctx context.Context, id string, do func(context.Con
 	if !gone {
 		id = sandbox.ID
 	}
-	unlock, err := s.locks.lock(ctx, id)
+	unlock, err := s.locks.Lock(ctx, id)
 	if err != nil {
 		return err
 	}

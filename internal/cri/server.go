@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mascri/mascri/internal/keylock"
 	"github.com/mascri/mascri/internal/pod"
 )
 
@@ -89,7 +90,7 @@ type Server struct {
 	log       *slog.Logger
 	recovered chan struct{} // closed when the state of an earlier life is known
 	flights   *flights
-	locks     *locks
+	locks     keylock.Locks // by sandbox id; held across I/O by design
 	repairs   *repairs
 	files     *files
 }
@@ -105,7 +106,6 @@ func New(opts Options) *Server {
 		log:       opts.Logger,
 		recovered: make(chan struct{}),
 		flights:   newFlights(),
-		locks:     newLocks(),
 		repairs:   newRepairs(),
 		files:     newFiles(opts.FilesDir),
 	}

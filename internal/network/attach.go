@@ -35,7 +35,7 @@ func (n *Network) Attach(ctx context.Context, req pod.AttachRequest) (pod.Attach
 }
 
 func (n *Network) attach(ctx context.Context, req pod.AttachRequest) (record, error) {
-	unlock, err := n.locks.lock(ctx, req.SandboxID)
+	unlock, err := n.locks.Lock(ctx, req.SandboxID)
 	if err != nil {
 		return record{}, err
 	}

@@ -31,7 +31,7 @@ func (n *Network) Detach(ctx context.Context, sandboxID string) error {
 }
 
 func (n *Network) detach(ctx context.Context, sandboxID string) error {
-	unlock, err := n.locks.lock(ctx, sandboxID)
+	unlock, err := n.locks.Lock(ctx, sandboxID)
 	if err != nil {
 		return err
 	}
