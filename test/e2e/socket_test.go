@@ -159,6 +159,9 @@ func TestSocketActivation(t *testing.T) {
 			t.Errorf("systemd's socket is gone after the daemon's end: %v", err)
 		}
 	}
+	if log := n.logTail(); !strings.Contains(log, "socket="+n.socket) || strings.Contains(log, "unused.sock") {
+		t.Errorf("the log names another socket:\n%s", log)
+	}
 	if left := files(t, dir); len(left) != 1 {
 		t.Errorf("sockets beside systemd's own: %q", left)
 	}
