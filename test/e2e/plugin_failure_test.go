@@ -106,7 +106,7 @@ func TestDelFails(t *testing.T) {
 	for name, again := range map[string]func(t *testing.T, id string){
 		"the client tries again": func(t *testing.T, id string) { n.removePod(t, id) },
 		"the daemon tries again": func(t *testing.T, id string) {
-			waitDetached(t, n, id, 40*time.Second) // it does every 30 s
+			waitDetached(t, n, id, 40*time.Second) // it does every ten seconds
 			n.removePod(t, id)
 		},
 		"the daemon starts again": func(t *testing.T, id string) {
