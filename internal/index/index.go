@@ -38,7 +38,8 @@ type Options struct {
 	// Changed is called, from Run's goroutines and without a lock held, for each id
 	// that was put, changed or removed, and for all known ids after a resync.
 	Changed func(id string)
-	// Connected is called when the event stream was (re)established.
+	// Connected is called after the resync that follows when the event stream was
+	// (re)established, and after each one that follows an error. Hints wait for it.
 	Connected func(ctx context.Context)
 }
 

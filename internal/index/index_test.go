@@ -326,3 +326,25 @@ func TestListsAskTheEngineNothing(t *testing.T) {
 		}
 	})
 }
+
+// What follows a connection may take long, as rules are put in place again; RPCs wait
+// for the first resync only.
+func TestSyncedBeforeConnectedIsThrough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := index.New(index.Options{
+			Source: newSource("a"), Logger: slog.New(slog.DiscardHandler), Changed: func(string) {},
+			Connected: func(ctx context.Context) { <-ctx.Done() },
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = x.Run(ctx) }()
+		synctest.Wait()
+		select {
+		case <-x.Synced():
+		default:
+			t.Error("not synced")
+		}
+		cancel()
+		<-done
+	})
+}

@@ -16,8 +16,9 @@ const (
 	retryMost   = 5 * time.Second
 	inspects    = 8 // containers inspected at once
 	// The engine may hold one container's lock for long; it must not keep the others
-	// from being seen for ever.
+	// from being seen for ever. Nor must a list that hangs, while hints come in.
 	inspectLimit = 30 * time.Second
+	listLimit    = time.Minute
 )
 
 // Run keeps the index up to date until ctx ends. It must run once at a time.
@@ -68,8 +69,8 @@ func (x *Index) work(ctx context.Context, q *queue) error {
 		case <-q.wake:
 			ids, all := q.take()
 			if all {
+				x.resync(ctx, q) // first, as all RPCs may wait for it
 				x.opts.Connected(ctx)
-				x.resync(ctx, q)
 			} else {
 				x.retry(ctx, q, x.refreshAll(ctx, ids, nil))
 			}
@@ -81,7 +82,7 @@ func (x *Index) work(ctx context.Context, q *queue) error {
 // with the next connection, which the ended event stream brings about; should the
 // stream have survived, after a short wait.
 func (x *Index) resync(ctx context.Context, q *queue) {
-	ids, err := x.opts.Source.Sandboxes(ctx)
+	ids, err := x.list(ctx)
 	if err == nil {
 		known := x.ids()
 		drift := func() { x.mu.Lock(); x.drift++; x.mu.Unlock() }
@@ -95,6 +96,12 @@ func (x *Index) resync(ctx context.Context, q *queue) {
 		return
 	}
 	x.once.Do(func() { close(x.synced) })
+}
+
+func (x *Index) list(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, listLimit)
+	defer cancel()
+	return x.opts.Source.Sandboxes(ctx)
 }
 
 // retry asks for a resync some time after an error: what was not seen would else stay
