@@ -3,6 +3,8 @@ package cri
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -13,6 +15,8 @@ import (
 // flight lives as long as anyone waits for it: it ends early only when the last
 // waiter's context ended.
 type flights struct {
+	log *slog.Logger
+
 	mu     sync.Mutex // guards all following fields
 	flying map[string]*flight
 	// unclaimed holds flights that succeeded at the very moment when nobody waited
@@ -31,8 +35,8 @@ type flight struct {
 	err     error
 }
 
-func newFlights() *flights {
-	return &flights{flying: map[string]*flight{}, unclaimed: map[string]*flight{}}
+func newFlights(log *slog.Logger) *flights {
+	return &flights{log: log, flying: map[string]*flight{}, unclaimed: map[string]*flight{}}
 }
 
 // do runs fly, or joins the call of the same name that is under way, and returns
@@ -104,7 +108,7 @@ func (f *flights) board(ctx context.Context, name string, request proto.Message,
 	f.flying[name] = fl
 	go func() {
 		defer cancel()
-		id, err := guard(work, fly)
+		id, err := f.guard(work, name, fly)
 		f.land(name, fl, id, err)
 	}()
 	return fl, true, nil
@@ -122,10 +126,11 @@ func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // guard turns a panic into an error: the interceptor's recover does not reach this
 // goroutine.
-func guard(ctx context.Context, fly func(context.Context) (string, error)) (id string, err error) {
+func (f *flights) guard(ctx context.Context, name string, fly func(context.Context) (string, error)) (id string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
+			f.log.Error("panic while making something", "name", name, "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic, see the log: %v", p)
 		}
 	}()
 	return fly(ctx)

@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 
@@ -13,7 +14,7 @@ import (
 // for that, and then flies itself.
 func TestDoomedFlightIsNotJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFlights()
+		f := newFlights(slog.New(slog.DiscardHandler))
 		request := &cri.RunPodSandboxRequest{}
 		cleaned := make(chan struct{})
 		ctx, giveUp := context.WithCancel(t.Context())
@@ -56,7 +57,7 @@ func TestDoomedFlightIsNotJoined(t *testing.T) {
 // only for the same request.
 func TestUnclaimedFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFlights()
+		f := newFlights(slog.New(slog.DiscardHandler))
 		request := &cri.RunPodSandboxRequest{RuntimeHandler: "a"}
 		ctx, giveUp := context.WithCancel(t.Context())
 		// The flight does not look at its context: it succeeds all the same.
@@ -78,7 +79,7 @@ func TestUnclaimedFlight(t *testing.T) {
 
 // An answer that was heard is not unclaimed.
 func TestHeardFlight(t *testing.T) {
-	f := newFlights()
+	f := newFlights(slog.New(slog.DiscardHandler))
 	request := &cri.RunPodSandboxRequest{}
 	if id, err := f.do(t.Context(), "a", request, func(context.Context) (string, error) { return "id", nil }); err != nil || id != "id" {
 		t.Fatal(id, err)
@@ -92,7 +93,7 @@ func TestHeardFlight(t *testing.T) {
 }
 
 func TestPanicInFlight(t *testing.T) {
-	f := newFlights()
+	f := newFlights(slog.New(slog.DiscardHandler))
 	if _, err := f.do(t.Context(), "a", &cri.RunPodSandboxRequest{}, func(context.Context) (string, error) { panic("boom") }); err == nil {
 		t.Error("no error")
 	}

@@ -105,7 +105,7 @@ func New(opts Options) *Server {
 		opts:      opts,
 		log:       opts.Logger,
 		recovered: make(chan struct{}),
-		flights:   newFlights(),
+		flights:   newFlights(opts.Logger),
 		repairs:   newRepairs(),
 		files:     newFiles(opts.FilesDir),
 	}
