@@ -94,10 +94,13 @@ func (s *Server) finishFiles(sandbox pod.Sandbox, a *pod.Attachment) {
 // unfinished tells of a sandbox, not being made now, that RunPodSandbox did not get
 // through with.
 func unfinished(sandbox pod.Sandbox, a *pod.Attachment) bool {
-	if sandbox.StartedAt.IsZero() || a != nil && a.Phase == pod.Attaching {
+	switch {
+	case sandbox.StartedAt.IsZero():
 		return true
+	case a != nil: // without a result, it was never attached: ADD failed, or the crash came before
+		return a.Phase == pod.Attaching || a.Phase == pod.Detaching && a.Result == nil
 	}
-	return sandbox.Running && a == nil && !sandbox.HostNetwork()
+	return sandbox.Running && !sandbox.HostNetwork()
 }
 
 // known returns the ids of all sandboxes and of all attachments.
