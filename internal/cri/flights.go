@@ -2,6 +2,7 @@ package cri
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -29,6 +30,7 @@ type flight struct {
 	waiters int
 	heard   bool // a caller got the answer
 	doomed  bool // nobody waited any more: it was cancelled and is cleaning up
+	expired bool // the first caller's deadline ended it
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when id and err are set
 	id      string
@@ -54,7 +56,11 @@ func (f *flights) do(ctx context.Context, name string, request proto.Message, fl
 		case <-ctx.Done():
 		}
 		if aboard {
-			return f.alight(ctx, name, fl)
+			id, err := f.alight(ctx, name, fl)
+			if err != nil && ctx.Err() == nil && fl.expired {
+				continue // the deadline was another caller's
+			}
+			return id, err
 		}
 		if ctx.Err() != nil {
 			return "", ctx.Err()
@@ -109,6 +115,7 @@ func (f *flights) board(ctx context.Context, name string, request proto.Message,
 	go func() {
 		defer cancel()
 		id, err := f.guard(work, name, fly)
+		fl.expired = errors.Is(work.Err(), context.DeadlineExceeded)
 		f.land(name, fl, id, err)
 	}()
 	return fl, true, nil

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -49,6 +50,33 @@ func TestDoomedFlightIsNotJoined(t *testing.T) {
 		close(cleaned)
 		if id := <-second; id != "new" {
 			t.Errorf("second: %q", id)
+		}
+	})
+}
+
+// Who joins a flight does not suffer from the first caller's deadline: it flies again.
+func TestJoinerOutlivesTheFirstDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFlights(slog.New(slog.DiscardHandler))
+		request := &cri.RunPodSandboxRequest{}
+		flown := 0
+		fly := func(ctx context.Context) (string, error) {
+			if flown++; flown == 1 {
+				<-ctx.Done()
+				return "", ctx.Err()
+			}
+			return "id", nil
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		first := make(chan error, 1)
+		go func() { _, err := f.do(short, "a", request, fly); first <- err }()
+		synctest.Wait()
+		if id, err := f.do(t.Context(), "a", request, fly); err != nil || id != "id" {
+			t.Errorf("the joiner got %q, %v", id, err)
+		}
+		if err := <-first; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the first one got %v", err)
 		}
 	})
 }

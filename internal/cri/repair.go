@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/mascri/mascri/internal/pod"
 )
@@ -31,12 +30,20 @@ func (s *Server) Run(ctx context.Context) error {
 	s.sweep()
 	tick := time.NewTicker(repairEvery)
 	defer tick.Stop()
-	var group errgroup.Group
-	group.SetLimit(repairsMost)
-	defer group.Wait() //nolint:errcheck // repairs log their errors
+	slots := make(chan struct{}, repairsMost)
+	var group sync.WaitGroup
+	defer group.Wait()
 	for {
 		for _, id := range s.repairs.take() {
-			group.Go(func() error { s.repair(ctx, id); return nil })
+			group.Go(func() {
+				defer s.repairs.done(id)
+				select {
+				case slots <- struct{}{}:
+					s.repair(ctx, id)
+					<-slots
+				case <-ctx.Done():
+				}
+			})
 		}
 		select {
 		case <-ctx.Done():
@@ -50,9 +57,9 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // sweep deletes the files of sandboxes that others removed, or that a crash came
-// before deleting. It waits for a time when no sandbox of an earlier life is hidden.
+// before deleting. It waits for a time when the index shows all sandboxes there are.
 func (s *Server) sweep() {
-	if s.repairs.hiding() {
+	if s.repairs.hiding() || !s.opts.Index.Complete() {
 		return
 	}
 	if err := s.files.sweep(s.opts.Index.Sandboxes); err != nil {
@@ -175,11 +182,12 @@ type repairs struct {
 
 	mu     sync.Mutex // guards all following fields
 	ids    map[string]bool
+	busy   map[string]bool   // ids taken and not done yet
 	hidden map[string]func() // reveals, by id
 }
 
 func newRepairs() *repairs {
-	return &repairs{wake: make(chan struct{}, 1), ids: map[string]bool{}, hidden: map[string]func(){}}
+	return &repairs{wake: make(chan struct{}, 1), ids: map[string]bool{}, busy: map[string]bool{}, hidden: map[string]func(){}}
 }
 
 func (r *repairs) add(ids ...string) {
@@ -194,15 +202,30 @@ func (r *repairs) add(ids ...string) {
 	}
 }
 
-func (r *repairs) take() []string {
+// take returns what is to be looked at now, and leaves what is being looked at for
+// when that is done.
+func (r *repairs) take() (ids []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	ids := make([]string, 0, len(r.ids))
 	for id := range r.ids {
-		ids = append(ids, id)
+		if !r.busy[id] {
+			ids = append(ids, id)
+			r.busy[id] = true
+			delete(r.ids, id)
+		}
 	}
-	r.ids = map[string]bool{}
 	return ids
+}
+
+// done ends what take began.
+func (r *repairs) done(id string) {
+	r.mu.Lock()
+	delete(r.busy, id)
+	again := r.ids[id]
+	r.mu.Unlock()
+	if again {
+		r.add(id)
+	}
 }
 
 // hide keeps what reveals a sandbox until its repair was tried: one that can't be

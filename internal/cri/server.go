@@ -50,6 +50,7 @@ type Index interface {
 	Hide(name string) (reveal func())
 	Sandbox(idOrPrefix string) (pod.Sandbox, error)
 	Sandboxes() []pod.Sandbox
+	Complete() bool // whether no sandbox is missing
 	Drift() uint64
 }
 
