@@ -52,7 +52,6 @@ func TestFailedUndoKeepsFiles(t *testing.T) {
 	d.engine.Fail(enginetest.Fault{Method: "Remove"})
 	_, err := d.RunPodSandbox(t.Context(), &runtimeapi.RunPodSandboxRequest{Config: hostConfig("proxy")})
 	wantCode(t, err, codes.Unavailable, "cleaning up failed")
-	d.engine.Heal()
 	sandbox, err := d.engine.Inspect(t.Context(), pod.SandboxName(hostConfig("proxy").GetMetadata()))
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +61,10 @@ func TestFailedUndoKeepsFiles(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	// It runs, and looks like any other on the host network; but nobody was told its id.
+	d.engine.Heal()
+	eventually(t, "it is removed", func() bool { return d.engine.String() == "" })
+	d.wantClean(t)
 }
 
 // An id that is not listed may all the same be that of a sandbox. One being made is

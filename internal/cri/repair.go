@@ -141,7 +141,7 @@ func (s *Server) repair(ctx context.Context, id string) {
 
 func (s *Server) repairLocked(ctx context.Context, id string) error {
 	a := s.attachment(id)
-	if seen, err := s.opts.Index.Sandbox(id); err == nil && !needsRepair(seen, a) {
+	if seen, err := s.opts.Index.Sandbox(id); err == nil && !s.needsRepair(seen, a) {
 		return nil
 	}
 	// The index hides what is being made, and may be late: ask the engine itself.
@@ -158,9 +158,9 @@ func (s *Server) repairLocked(ctx context.Context, id string) error {
 		return nil
 	case err != nil:
 		return err
-	case s.flights.flies(sandbox.Name) || !needsRepair(sandbox, a):
+	case s.flights.flies(sandbox.Name) || !s.needsRepair(sandbox, a):
 		return nil
-	case unfinished(sandbox, a):
+	case s.repairs.isDoomed(id) || unfinished(sandbox, a):
 		s.log.Info("removing a sandbox that was never finished", "sandbox", id)
 		return s.remove(ctx, sandbox)
 	}
@@ -172,8 +172,8 @@ func (s *Server) repairLocked(ctx context.Context, id string) error {
 
 // needsRepair tells whether the sandbox, not being made now, is neither whole nor
 // cleanly stopped.
-func needsRepair(sandbox pod.Sandbox, a *pod.Attachment) bool {
-	return unfinished(sandbox, a) || a != nil && !sandbox.Ready(a)
+func (s *Server) needsRepair(sandbox pod.Sandbox, a *pod.Attachment) bool {
+	return s.repairs.isDoomed(sandbox.ID) || unfinished(sandbox, a) || a != nil && !sandbox.Ready(a)
 }
 
 // repairs is the set of sandboxes to look at; adding never blocks.
@@ -183,11 +183,12 @@ type repairs struct {
 	mu     sync.Mutex // guards all following fields
 	ids    map[string]bool
 	busy   map[string]bool   // ids taken and not done yet
+	doomed map[string]bool   // ids of sandboxes whose cleaning up failed
 	hidden map[string]func() // reveals, by id
 }
 
 func newRepairs() *repairs {
-	return &repairs{wake: make(chan struct{}, 1), ids: map[string]bool{}, busy: map[string]bool{}, hidden: map[string]func(){}}
+	return &repairs{wake: make(chan struct{}, 1), ids: map[string]bool{}, busy: map[string]bool{}, doomed: map[string]bool{}, hidden: map[string]func(){}}
 }
 
 func (r *repairs) add(ids ...string) {
@@ -226,6 +227,21 @@ func (r *repairs) done(id string) {
 	if again {
 		r.add(id)
 	}
+}
+
+// doom marks a sandbox, for as long as this process lives, as one to be removed: what
+// it looks like need not tell, as with one on the host network that still runs.
+func (r *repairs) doom(id string) {
+	r.mu.Lock()
+	r.doomed[id] = true
+	r.mu.Unlock()
+	r.add(id)
+}
+
+func (r *repairs) isDoomed(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.doomed[id]
 }
 
 // hide keeps what reveals a sandbox until its repair was tried: one that can't be

@@ -76,7 +76,10 @@ func (s *Server) makeSandbox(ctx context.Context, spec pod.SandboxSpec) (string,
 	}
 	if left := back.Run(ctx, undoLimit); left != nil {
 		// The files stay, too: while there is a container it needs them.
-		s.log.Error("cleaning up after a failed sandbox failed", "sandbox", id, "error", left)
+		s.log.Error("cleaning up after a failed sandbox failed; it is tried again", "sandbox", id, "error", left)
+		if id != "" { // without one it never started, which tells enough
+			s.repairs.doom(id)
+		}
 		return "", fmt.Errorf("%w; and cleaning up failed, so sandbox %q stays listed as NotReady: %v", err, cmp.Or(id, spec.Name), left)
 	}
 	if left := s.files.remove(files); left != nil {
