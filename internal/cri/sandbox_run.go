@@ -203,6 +203,7 @@ func (s *Server) taken(ctx context.Context, spec pod.SandboxSpec, cause error) e
 // uncreate removes the container, unless something of it is still on the network:
 // then only its process ends, and it stays listed for another try.
 func (s *Server) uncreate(ctx context.Context, name string) error {
+	s.opts.Step("undo")
 	sandbox, err := s.opts.Engine.Inspect(ctx, name)
 	if errdefs.IsNotFound(err) {
 		return nil
