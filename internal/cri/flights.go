@@ -27,6 +27,7 @@ type flights struct {
 
 type flight struct {
 	request proto.Message
+	first   context.Context // of the caller that began it; only compared
 	waiters int
 	heard   bool // a caller got the answer
 	doomed  bool // nobody waited any more: it was cancelled and is cleaning up
@@ -57,7 +58,7 @@ func (f *flights) do(ctx context.Context, name string, request proto.Message, fl
 		}
 		if aboard {
 			id, err := f.alight(ctx, name, fl)
-			if err != nil && ctx.Err() == nil && fl.expired {
+			if err != nil && ctx.Err() == nil && fl.expired && fl.first != ctx {
 				continue // the deadline was another caller's
 			}
 			return id, err
@@ -110,7 +111,7 @@ func (f *flights) board(ctx context.Context, name string, request proto.Message,
 		return fl, true, nil
 	}
 	work, cancel := detached(ctx)
-	fl = &flight{request: request, waiters: 1, cancel: cancel, done: make(chan struct{})}
+	fl = &flight{request: request, first: ctx, waiters: 1, cancel: cancel, done: make(chan struct{})}
 	f.flying[name] = fl
 	go func() {
 		defer cancel()
