@@ -22,6 +22,7 @@ BIN := bin$(if $(filter-out $(HOSTARCH),$(GOARCH)),/linux-$(GOARCH))
 GIT     := git -c safe.directory="$(CURDIR)"
 VERSION ?= $(shell v=$$($(GIT) describe --tags --match 'v*' --dirty 2>/dev/null) && echo "$${v#v}" || \
 	echo "0.0.0-dev-g$$($(GIT) describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)")
+COMMIT  ?= $(shell $(GIT) rev-parse HEAD 2>/dev/null)
 
 # $(call build,directory) is the command that builds there.
 build = CGO_ENABLED=0 go build -C $(1) -buildvcs=false -trimpath
@@ -48,7 +49,7 @@ build: $(BIN)/mascri $(BIN)/crictl $(BIN)/cni ## Build mascri, crictl and the CN
 .PHONY: FORCE
 $(BIN)/mascri: $(PAUSE) $(IP) FORCE
 	@echo "$@ $(VERSION)"
-	@$(call build,.) -ldflags '$(STRIP) -X main.version=$(VERSION)' -o $@ ./cmd/mascri
+	@$(call build,.) -ldflags '$(STRIP) -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o $@ ./cmd/mascri
 
 CC_amd64 := x86_64-linux-gnu-gcc
 CC_arm64 := aarch64-linux-gnu-gcc

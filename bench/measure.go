@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"time"
 
@@ -40,16 +41,18 @@ type sample struct {
 }
 
 // measure takes samples in rounds until length is over. A round has each contestant
-// once, beginning with another one each time.
+// once. Their order is another one each time, as the kernel is busy for a while with
+// what the one before has left.
 func measure(ctx context.Context, contestants []contestant, length time.Duration) ([]sample, error) {
 	var samples []sample
 	began := time.Now()
+	random := rand.New(rand.NewPCG(0, 0)) // the same orders in each run
 	for round := 0; round < leastRound || time.Since(began) < length; round++ {
 		if round%10 == 0 {
 			fmt.Fprintf(os.Stderr, "round %d, %v\n", round, time.Since(began).Round(time.Second))
 		}
-		for i := range contestants {
-			c := contestants[(round+i)%len(contestants)]
+		for _, i := range random.Perm(len(contestants)) {
+			c := contestants[i]
 			taken, err := c.single(ctx, round)
 			if err == nil && c.Pods && round%parallelEach == parallelEach-1 {
 				var more []sample

@@ -38,8 +38,12 @@ func newPlace(repo string) (*place, error) {
 // clear ends all nodes and leaves nothing.
 func (p *place) clear() {
 	for _, n := range p.nodes {
-		_ = n.holder.Process.Kill()
-		_ = n.holder.Wait()
+		if n.pid != 0 {
+			_ = syscall.Kill(n.pid, syscall.SIGKILL) // and with it all in the pid namespace
+		} else {
+			_ = n.holder.Process.Kill()
+		}
+		_ = n.holder.Wait() // killed
 	}
 	for _, pattern := range []string{"/sys/fs/cgroup" + p.cgroup, "/sys/fs/cgroup/*" + p.cgroup} {
 		roots, _ := filepath.Glob(pattern) // the pattern is valid
@@ -78,7 +82,12 @@ func (p *place) node(name string) (*node, error) {
 	}
 	n.holder = exec.Command(filepath.Join(p.repo, "test/private.sh"), "sh", "-c", "echo ready; exec sleep infinity")
 	n.holder.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	n.holder.Stderr = os.Stderr
+	log, err := os.Create(n.file("node.log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	n.holder.Stderr = log
 	ready, err := n.holder.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -88,15 +97,10 @@ func (p *place) node(name string) (*node, error) {
 	}
 	p.nodes = append(p.nodes, n)
 	if _, err := ready.Read(make([]byte, 1)); err != nil {
-		return nil, fmt.Errorf("node %s did not come up: %w", name, err)
+		return nil, fmt.Errorf("node %s did not come up: %w\n%s", name, err, tail(log.Name()))
 	}
-	pid := n.holder.Process.Pid
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil {
+	if n.pid, err = onlyChild(n.holder.Process.Pid); err != nil {
 		return nil, fmt.Errorf("node %s: %w", name, err)
-	}
-	if n.pid, err = strconv.Atoi(strings.TrimSpace(string(children))); err != nil {
-		return nil, fmt.Errorf("node %s: first process: %w", name, err)
 	}
 	// The plugins' state is on disk, too.
 	cni, err := n.mkdir("cni")
@@ -104,6 +108,14 @@ func (p *place) node(name string) (*node, error) {
 		return nil, err
 	}
 	return n, n.run("mount", "--bind", cni, "/var/lib/cni")
+}
+
+func onlyChild(pid int) (int, error) {
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(children)))
 }
 
 func (n *node) file(name string) string { return filepath.Join(n.dir, name) }

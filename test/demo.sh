@@ -210,8 +210,10 @@ keep() {
 remove_pods() {
 	local id ip netns left=()
 	for id in $(cat "$work/pods" 2>/dev/null); do
-		crictl stopp "$id" >/dev/null
-		crictl rmp "$id" >/dev/null
+		if [ -n "$(crictl pods --quiet --id "$id")" ]; then # else somebody removed it meanwhile
+			crictl stopp "$id" >/dev/null
+			crictl rmp "$id" >/dev/null
+		fi
 		[ -z "$(docker ps -aq --no-trunc --filter "id=$id")" ] || left+=("container $id")
 		[ ! -e "$work/state/attachments/$id.json" ] || left+=("record of $id")
 	done

@@ -27,6 +27,8 @@ const (
 	// How long an orderly end waits for RPCs under way before it cuts them off; what
 	// they leave unfinished is put right at the next start.
 	drainLimit = 20 * time.Second
+	// How long the other parts may then take: a CNI DEL that hangs would need a minute.
+	partsLimit = 5 * time.Second
 )
 
 // A daemon is all parts wired together.
@@ -100,20 +102,33 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	select {
 	case <-ctx.Done():
 		d.log.Info("draining", "limit", drainLimit)
-		drain(server)
+		drain(server, drainLimit)
 	case <-parts.Done():
 		server.Stop()
 	}
 	stop()
-	if err := group.Wait(); !errors.Is(err, context.Canceled) && !errors.Is(err, grpc.ErrServerStopped) {
+	ended := make(chan error, 1)
+	go func() { ended <- group.Wait() }()
+	select {
+	case err := <-ended:
+		if errors.Is(err, context.Canceled) || errors.Is(err, grpc.ErrServerStopped) {
+			return nil
+		}
 		return err
+	case <-time.After(partsLimit):
+		d.log.Warn("ending in the middle of a repair; the next start goes on with it")
+		return nil
 	}
-	return nil
 }
 
-// drain lets the RPCs under way finish, within drainLimit.
-func drain(server *grpc.Server) {
-	cut := time.AfterFunc(drainLimit, server.Stop)
-	defer cut.Stop()
-	server.GracefulStop()
+// drain lets the RPCs under way finish within limit, and then leaves them to
+// themselves: GracefulStop waits for their handlers even after Stop.
+func drain(server *grpc.Server, limit time.Duration) {
+	drained := make(chan struct{})
+	go func() { server.GracefulStop(); close(drained) }()
+	select {
+	case <-drained:
+	case <-time.After(limit):
+		server.Stop()
+	}
 }

@@ -51,12 +51,12 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	listener, err := listen(cfg.Socket)
+	listener, socket, err := listen(cfg.Socket)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
-	log.Info("serving CRI v1", "socket", cfg.Socket, "version", version, "instance", d.instance)
+	log.Info("serving CRI v1", "socket", socket, "version", version, "instance", d.instance)
 	if _, err := sd.SdNotify(false, sd.SdNotifyReady); err != nil {
 		log.Warn("systemd could not be told that the daemon is ready", "error", err)
 	}

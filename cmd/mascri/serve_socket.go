@@ -12,22 +12,23 @@ import (
 )
 
 // listen returns the socket that systemd handed over, or else a new one at path,
-// root's alone to use: who may speak to it owns the node.
-func listen(path string) (net.Listener, error) {
+// root's alone to use: who may speak to it owns the node. It returns the path in use.
+func listen(path string) (listener net.Listener, at string, err error) {
 	handed, err := activation.Listeners()
 	if err != nil {
-		return nil, fmt.Errorf("socket activation: %w", err)
+		return nil, "", fmt.Errorf("socket activation: %w", err)
 	}
 	switch len(handed) {
 	case 0:
-		return listenAt(path)
+		listener, err := listenAt(path)
+		return listener, path, err
 	case 1:
 		if handed[0] == nil || handed[0].Addr().Network() != "unix" {
-			return nil, errors.New("socket activation: the socket is not of type unix stream; set ListenStream= in mascri.socket to a path")
+			return nil, "", errors.New("socket activation: the socket is not of type unix stream; set ListenStream= in mascri.socket to a path")
 		}
-		return handed[0], nil
+		return handed[0], handed[0].Addr().String(), nil
 	}
-	return nil, fmt.Errorf("socket activation: systemd handed over %d sockets; mascri.socket must have one ListenStream=", len(handed))
+	return nil, "", fmt.Errorf("socket activation: systemd handed over %d sockets; mascri.socket must have one ListenStream=", len(handed))
 }
 
 func listenAt(path string) (net.Listener, error) {

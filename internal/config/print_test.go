@@ -2,39 +2,19 @@ package config
 
 import (
 	"bytes"
-	"flag"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/mascri/mascri/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
-	}
-}
 
 func TestDefaultFile(t *testing.T) {
 	var b bytes.Buffer
 	if err := WriteDefault(&b); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "default.toml", b.Bytes())
+	golden.Compare(t, "default.toml", b.Bytes())
 
 	var c Config
 	if _, err := parse(b.Bytes(), &c); err != nil {
@@ -56,5 +36,5 @@ func TestShownSettings(t *testing.T) {
 	if err := l.WriteTOML(&b); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "show.toml", b.Bytes())
+	golden.Compare(t, "show.toml", b.Bytes())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -34,6 +35,11 @@ var kinds = []struct {
 	{errdefs.ErrResourceExhausted, codes.ResourceExhausted},
 	{errdefs.ErrUnauthenticated, codes.Unauthenticated},
 	{errdefs.ErrPermissionDenied, codes.PermissionDenied},
+}
+
+// clients are the codes of what the client asked for in vain: nothing is wrong here.
+var clients = map[codes.Code]bool{
+	codes.Canceled: true, codes.InvalidArgument: true, codes.NotFound: true, codes.AlreadyExists: true, codes.Unimplemented: true,
 }
 
 // toStatus is the only place where errors become status codes.
@@ -74,7 +80,11 @@ func (s *Server) finish(rpc string, began time.Time, err *error) {
 		return
 	}
 	*err = toStatus(*err)
-	s.log.Error("rpc failed", "rpc", rpc, "took", took, "code", status.Code(*err).String(), "error", *err)
+	level := slog.LevelError
+	if clients[status.Code(*err)] {
+		level = slog.LevelInfo
+	}
+	s.log.Log(context.Background(), level, "rpc failed", "rpc", rpc, "took", took, "code", status.Code(*err).String(), "error", *err)
 }
 
 // invalid is an InvalidArgument error that names the field.

@@ -70,7 +70,7 @@ func (n *fakeNetwork) Attach(ctx context.Context, req pod.AttachRequest) (pod.At
 	if n.failAttach != nil {
 		err := n.failAttach
 		if n.failDetach != nil {
-			a.Phase = pod.Detaching
+			a.Phase, a.Result = pod.Detaching, nil
 			n.attachments[a.SandboxID] = a
 			err = errors.Join(err, n.failDetach)
 		}
@@ -133,11 +133,14 @@ func (n *fakeNetwork) set(f func(*fakeNetwork)) {
 	f(n)
 }
 
-// put makes an attachment of an earlier life.
+// put makes an attachment of an earlier life, which was complete once unless its phase
+// is Attaching.
 func (n *fakeNetwork) put(id string, phase pod.Phase, inode uint64) {
-	n.set(func(n *fakeNetwork) {
-		n.attachments[id] = pod.Attachment{SandboxID: id, Phase: phase, NetnsInode: inode, Network: "fake"}
-	})
+	a := pod.Attachment{SandboxID: id, Phase: phase, NetnsInode: inode, Network: "fake"}
+	if phase != pod.Attaching {
+		a.Result = json.RawMessage(`{}`)
+	}
+	n.set(func(n *fakeNetwork) { n.attachments[id] = a })
 }
 
 // holdAttach makes the next Attach wait; waiting is closed once it does.

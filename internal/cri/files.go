@@ -107,7 +107,7 @@ func (f *files) finish(sandbox pod.Sandbox, attachment pod.Attachment) error {
 		fmt.Fprintf(&lines, "%s\t%s\n", ip, hostnameOf(sandbox.ID, sandbox.Config))
 	}
 	hosts, err := os.ReadFile(sandbox.Files.Hosts)
-	if err == nil && !bytes.HasSuffix(hosts, lines.Bytes()) {
+	if err == nil && !bytes.Contains(hosts, lines.Bytes()) { // containers may have added lines of their own since
 		err = add(sandbox.Files.Hosts, lines.Bytes())
 	}
 	if err != nil {

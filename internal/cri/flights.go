@@ -2,7 +2,10 @@ package cri
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -13,6 +16,8 @@ import (
 // flight lives as long as anyone waits for it: it ends early only when the last
 // waiter's context ended.
 type flights struct {
+	log *slog.Logger
+
 	mu     sync.Mutex // guards all following fields
 	flying map[string]*flight
 	// unclaimed holds flights that succeeded at the very moment when nobody waited
@@ -22,17 +27,19 @@ type flights struct {
 
 type flight struct {
 	request proto.Message
+	first   context.Context // of the caller that began it; only compared
 	waiters int
 	heard   bool // a caller got the answer
 	doomed  bool // nobody waited any more: it was cancelled and is cleaning up
+	expired bool // the first caller's deadline ended it
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when id and err are set
 	id      string
 	err     error
 }
 
-func newFlights() *flights {
-	return &flights{flying: map[string]*flight{}, unclaimed: map[string]*flight{}}
+func newFlights(log *slog.Logger) *flights {
+	return &flights{log: log, flying: map[string]*flight{}, unclaimed: map[string]*flight{}}
 }
 
 // do runs fly, or joins the call of the same name that is under way, and returns
@@ -50,7 +57,11 @@ func (f *flights) do(ctx context.Context, name string, request proto.Message, fl
 		case <-ctx.Done():
 		}
 		if aboard {
-			return f.alight(ctx, name, fl)
+			id, err := f.alight(ctx, name, fl)
+			if err != nil && ctx.Err() == nil && fl.expired && fl.first != ctx {
+				continue // the deadline was another caller's
+			}
+			return id, err
 		}
 		if ctx.Err() != nil {
 			return "", ctx.Err()
@@ -100,11 +111,12 @@ func (f *flights) board(ctx context.Context, name string, request proto.Message,
 		return fl, true, nil
 	}
 	work, cancel := detached(ctx)
-	fl = &flight{request: request, waiters: 1, cancel: cancel, done: make(chan struct{})}
+	fl = &flight{request: request, first: ctx, waiters: 1, cancel: cancel, done: make(chan struct{})}
 	f.flying[name] = fl
 	go func() {
 		defer cancel()
-		id, err := guard(work, fly)
+		id, err := f.guard(work, name, fly)
+		fl.expired = errors.Is(work.Err(), context.DeadlineExceeded)
 		f.land(name, fl, id, err)
 	}()
 	return fl, true, nil
@@ -122,10 +134,11 @@ func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // guard turns a panic into an error: the interceptor's recover does not reach this
 // goroutine.
-func guard(ctx context.Context, fly func(context.Context) (string, error)) (id string, err error) {
+func (f *flights) guard(ctx context.Context, name string, fly func(context.Context) (string, error)) (id string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
+			f.log.Error("panic while making something", "name", name, "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic, see the log: %v", p)
 		}
 	}()
 	return fly(ctx)

@@ -3,8 +3,10 @@ package cri
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -13,7 +15,7 @@ import (
 // for that, and then flies itself.
 func TestDoomedFlightIsNotJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFlights()
+		f := newFlights(slog.New(slog.DiscardHandler))
 		request := &cri.RunPodSandboxRequest{}
 		cleaned := make(chan struct{})
 		ctx, giveUp := context.WithCancel(t.Context())
@@ -52,11 +54,38 @@ func TestDoomedFlightIsNotJoined(t *testing.T) {
 	})
 }
 
+// Who joins a flight does not suffer from the first caller's deadline: it flies again.
+func TestJoinerOutlivesTheFirstDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFlights(slog.New(slog.DiscardHandler))
+		request := &cri.RunPodSandboxRequest{}
+		flown := 0
+		fly := func(ctx context.Context) (string, error) {
+			if flown++; flown == 1 {
+				<-ctx.Done()
+				return "", ctx.Err()
+			}
+			return "id", nil
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		first := make(chan error, 1)
+		go func() { _, err := f.do(short, "a", request, fly); first <- err }()
+		synctest.Wait()
+		if id, err := f.do(t.Context(), "a", request, fly); err != nil || id != "id" {
+			t.Errorf("the joiner got %q, %v", id, err)
+		}
+		if err := <-first; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the first one got %v", err)
+		}
+	})
+}
+
 // A success that came when the last caller had just gone is the next one's, once, and
 // only for the same request.
 func TestUnclaimedFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFlights()
+		f := newFlights(slog.New(slog.DiscardHandler))
 		request := &cri.RunPodSandboxRequest{RuntimeHandler: "a"}
 		ctx, giveUp := context.WithCancel(t.Context())
 		// The flight does not look at its context: it succeeds all the same.
@@ -78,7 +107,7 @@ func TestUnclaimedFlight(t *testing.T) {
 
 // An answer that was heard is not unclaimed.
 func TestHeardFlight(t *testing.T) {
-	f := newFlights()
+	f := newFlights(slog.New(slog.DiscardHandler))
 	request := &cri.RunPodSandboxRequest{}
 	if id, err := f.do(t.Context(), "a", request, func(context.Context) (string, error) { return "id", nil }); err != nil || id != "id" {
 		t.Fatal(id, err)
@@ -92,7 +121,7 @@ func TestHeardFlight(t *testing.T) {
 }
 
 func TestPanicInFlight(t *testing.T) {
-	f := newFlights()
+	f := newFlights(slog.New(slog.DiscardHandler))
 	if _, err := f.do(t.Context(), "a", &cri.RunPodSandboxRequest{}, func(context.Context) (string, error) { panic("boom") }); err == nil {
 		t.Error("no error")
 	}

@@ -30,7 +30,7 @@ func (s *Server) RemoveImage(ctx context.Context, req *cri.RemoveImageRequest) (
 	if image.ID == pinned {
 		return nil, fmt.Errorf("remove image %q: it is the sandbox image, from which every pod is made: %w", name, errdefs.ErrFailedPrecondition)
 	}
-	unlock, err := s.locks.lock(ctx, image.ID)
+	unlock, err := s.locks.Lock(ctx, image.ID)
 	if err != nil {
 		return nil, err
 	}

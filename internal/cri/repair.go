@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/mascri/mascri/internal/pod"
 )
@@ -31,12 +30,20 @@ func (s *Server) Run(ctx context.Context) error {
 	s.sweep()
 	tick := time.NewTicker(repairEvery)
 	defer tick.Stop()
-	var group errgroup.Group
-	group.SetLimit(repairsMost)
-	defer group.Wait() //nolint:errcheck // repairs log their errors
+	slots := make(chan struct{}, repairsMost)
+	var group sync.WaitGroup
+	defer group.Wait()
 	for {
 		for _, id := range s.repairs.take() {
-			group.Go(func() error { s.repair(ctx, id); return nil })
+			group.Go(func() {
+				defer s.repairs.done(id)
+				select {
+				case slots <- struct{}{}:
+					s.repair(ctx, id)
+					<-slots
+				case <-ctx.Done():
+				}
+			})
 		}
 		select {
 		case <-ctx.Done():
@@ -50,9 +57,9 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // sweep deletes the files of sandboxes that others removed, or that a crash came
-// before deleting. It waits for a time when no sandbox of an earlier life is hidden.
+// before deleting. It waits for a time when the index shows all sandboxes there are.
 func (s *Server) sweep() {
-	if s.repairs.hiding() {
+	if s.repairs.hiding() || !s.opts.Index.Complete() {
 		return
 	}
 	if err := s.files.sweep(s.opts.Index.Sandboxes); err != nil {
@@ -94,10 +101,13 @@ func (s *Server) finishFiles(sandbox pod.Sandbox, a *pod.Attachment) {
 // unfinished tells of a sandbox, not being made now, that RunPodSandbox did not get
 // through with.
 func unfinished(sandbox pod.Sandbox, a *pod.Attachment) bool {
-	if sandbox.StartedAt.IsZero() || a != nil && a.Phase == pod.Attaching {
+	switch {
+	case sandbox.StartedAt.IsZero():
 		return true
+	case a != nil: // without a result, it was never attached: ADD failed, or the crash came before
+		return a.Phase == pod.Attaching || a.Phase == pod.Detaching && a.Result == nil
 	}
-	return sandbox.Running && a == nil && !sandbox.HostNetwork()
+	return sandbox.Running && !sandbox.HostNetwork()
 }
 
 // known returns the ids of all sandboxes and of all attachments.
@@ -115,7 +125,7 @@ func (s *Server) known() []string {
 // repair makes one sandbox right again. What fails is tried again later, and so is
 // one that an RPC is at work on: it may leave something.
 func (s *Server) repair(ctx context.Context, id string) {
-	unlock, ok := s.locks.try(id)
+	unlock, ok := s.locks.Try(id)
 	if !ok {
 		time.AfterFunc(repairBusy, func() { s.repairs.add(id) })
 		return
@@ -131,7 +141,7 @@ func (s *Server) repair(ctx context.Context, id string) {
 
 func (s *Server) repairLocked(ctx context.Context, id string) error {
 	a := s.attachment(id)
-	if seen, err := s.opts.Index.Sandbox(id); err == nil && !needsRepair(seen, a) {
+	if seen, err := s.opts.Index.Sandbox(id); err == nil && !s.needsRepair(seen, a) {
 		return nil
 	}
 	// The index hides what is being made, and may be late: ask the engine itself.
@@ -148,9 +158,9 @@ func (s *Server) repairLocked(ctx context.Context, id string) error {
 		return nil
 	case err != nil:
 		return err
-	case s.flights.flies(sandbox.Name) || !needsRepair(sandbox, a):
+	case s.flights.flies(sandbox.Name) || !s.needsRepair(sandbox, a):
 		return nil
-	case unfinished(sandbox, a):
+	case s.repairs.isDoomed(id) || unfinished(sandbox, a):
 		s.log.Info("removing a sandbox that was never finished", "sandbox", id)
 		return s.remove(ctx, sandbox)
 	}
@@ -162,8 +172,8 @@ func (s *Server) repairLocked(ctx context.Context, id string) error {
 
 // needsRepair tells whether the sandbox, not being made now, is neither whole nor
 // cleanly stopped.
-func needsRepair(sandbox pod.Sandbox, a *pod.Attachment) bool {
-	return unfinished(sandbox, a) || a != nil && !sandbox.Ready(a)
+func (s *Server) needsRepair(sandbox pod.Sandbox, a *pod.Attachment) bool {
+	return s.repairs.isDoomed(sandbox.ID) || unfinished(sandbox, a) || a != nil && !sandbox.Ready(a)
 }
 
 // repairs is the set of sandboxes to look at; adding never blocks.
@@ -172,11 +182,13 @@ type repairs struct {
 
 	mu     sync.Mutex // guards all following fields
 	ids    map[string]bool
+	busy   map[string]bool   // ids taken and not done yet
+	doomed map[string]bool   // ids of sandboxes whose cleaning up failed
 	hidden map[string]func() // reveals, by id
 }
 
 func newRepairs() *repairs {
-	return &repairs{wake: make(chan struct{}, 1), ids: map[string]bool{}, hidden: map[string]func(){}}
+	return &repairs{wake: make(chan struct{}, 1), ids: map[string]bool{}, busy: map[string]bool{}, doomed: map[string]bool{}, hidden: map[string]func(){}}
 }
 
 func (r *repairs) add(ids ...string) {
@@ -191,15 +203,45 @@ func (r *repairs) add(ids ...string) {
 	}
 }
 
-func (r *repairs) take() []string {
+// take returns what is to be looked at now, and leaves what is being looked at for
+// when that is done.
+func (r *repairs) take() (ids []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	ids := make([]string, 0, len(r.ids))
 	for id := range r.ids {
-		ids = append(ids, id)
+		if !r.busy[id] {
+			ids = append(ids, id)
+			r.busy[id] = true
+			delete(r.ids, id)
+		}
 	}
-	r.ids = map[string]bool{}
 	return ids
+}
+
+// done ends what take began.
+func (r *repairs) done(id string) {
+	r.mu.Lock()
+	delete(r.busy, id)
+	again := r.ids[id]
+	r.mu.Unlock()
+	if again {
+		r.add(id)
+	}
+}
+
+// doom marks a sandbox, for as long as this process lives, as one to be removed: what
+// it looks like need not tell, as with one on the host network that still runs.
+func (r *repairs) doom(id string) {
+	r.mu.Lock()
+	r.doomed[id] = true
+	r.mu.Unlock()
+	r.add(id)
+}
+
+func (r *repairs) isDoomed(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.doomed[id]
 }
 
 // hide keeps what reveals a sandbox until its repair was tried: one that can't be

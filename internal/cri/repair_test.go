@@ -58,6 +58,12 @@ func TestRecovery(t *testing.T) {
 		"in the middle of ADD": {func(t *testing.T, l life) {
 			l.network.put(start(t, l, create(t, l, podConfig("web"))).ID, pod.Attaching, 0)
 		}, "", false},
+		"in the middle of undoing a failed ADD": {func(t *testing.T, l life) {
+			s := start(t, l, create(t, l, podConfig("web")))
+			l.network.set(func(n *fakeNetwork) {
+				n.attachments[s.ID] = pod.Attachment{SandboxID: s.ID, Phase: pod.Detaching, NetnsInode: s.NetnsInode, Network: "fake"}
+			})
+		}, "", false},
 		"in the middle of stop": {func(t *testing.T, l life) {
 			s := start(t, l, create(t, l, podConfig("web")))
 			l.engine.User().Terminate(t, s.ID)

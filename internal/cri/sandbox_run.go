@@ -1,10 +1,12 @@
 package cri
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -29,7 +31,7 @@ func (s *Server) RunPodSandbox(ctx context.Context, req *cri.RunPodSandboxReques
 		return nil, err
 	}
 	name := pod.SandboxName(req.GetConfig().GetMetadata())
-	if id, ok := s.flights.claim(name, req); ok {
+	if id, ok := s.flights.claim(name, req); ok && s.isReady(id) {
 		return &cri.RunPodSandboxResponse{PodSandboxId: id}, nil
 	}
 	id, err := s.flights.do(ctx, name, req, func(ctx context.Context) (string, error) {
@@ -46,9 +48,25 @@ func (s *Server) RunPodSandbox(ctx context.Context, req *cri.RunPodSandboxReques
 	return &cri.RunPodSandboxResponse{PodSandboxId: id}, nil
 }
 
+// isReady tells of a sandbox that was finished a while ago.
+func (s *Server) isReady(id string) bool {
+	sandbox, err := s.opts.Index.Sandbox(id)
+	return err == nil && sandbox.Ready(s.attachment(id))
+}
+
 // makeSandbox is hidden from lists and status until it is through, one way or the
 // other: the kubelet takes a sandbox without an IP for dead.
 func (s *Server) makeSandbox(ctx context.Context, spec pod.SandboxSpec) (string, error) {
+	if err := s.vacant(ctx, spec.Name); err != nil {
+		return "", err
+	}
+	s.opts.Step("files")
+	files, settled, err := s.files.make(spec.Config)
+	if err != nil {
+		return "", err
+	}
+	spec.Files = files
+	defer settled() // after reveal, as a sweep must see the files in use either way
 	reveal := s.opts.Index.Hide(spec.Name)
 	defer reveal()
 	var back undo.Stack
@@ -57,27 +75,47 @@ func (s *Server) makeSandbox(ctx context.Context, spec pod.SandboxSpec) (string,
 		return id, nil
 	}
 	if left := back.Run(ctx, undoLimit); left != nil {
-		s.log.Error("cleaning up after a failed sandbox failed", "sandbox", id, "error", left)
-		err = fmt.Errorf("%w; and cleaning up failed, so sandbox %q stays listed as NotReady: %v", err, id, left)
+		// The files stay, too: while there is a container it needs them.
+		s.log.Error("cleaning up after a failed sandbox failed; it is tried again", "sandbox", id, "error", left)
+		if id != "" { // without one it never started, which tells enough
+			s.repairs.doom(id)
+		}
+		return "", fmt.Errorf("%w; and cleaning up failed, so sandbox %q stays listed as NotReady: %v", err, cmp.Or(id, spec.Name), left)
+	}
+	if left := s.files.remove(files); left != nil {
+		s.log.Warn("files of a failed sandbox could not be deleted; it is tried again", "sandbox", id, "error", left)
 	}
 	return "", err
 }
 
+// vacant refuses the name of a sandbox that exists. The engine would do so as well, but
+// by then that sandbox would be hidden for one being made.
+func (s *Server) vacant(ctx context.Context, name string) error {
+	if !slices.ContainsFunc(s.opts.Index.Sandboxes(), func(sandbox pod.Sandbox) bool { return sandbox.Name == name }) {
+		return nil
+	}
+	owner, err := s.opts.Engine.Inspect(ctx, name)
+	switch {
+	case errdefs.IsNotFound(err) || errors.Is(err, pod.ErrForeign): // changed behind our back
+		return nil
+	case err != nil:
+		return err
+	}
+	return exists(owner)
+}
+
+func exists(owner pod.Sandbox) error {
+	return fmt.Errorf("sandbox %q of this attempt exists; stop and remove it, or use another attempt: %w", owner.ID, errdefs.ErrAlreadyExists)
+}
+
 // runSteps returns the id also with an error, where there is one already.
 func (s *Server) runSteps(ctx context.Context, spec pod.SandboxSpec, back *undo.Stack) (id string, err error) {
-	s.opts.Step("files")
-	var settled func()
-	if spec.Files, settled, err = s.files.make(spec.Config); err != nil {
-		return "", err
-	}
-	defer settled()
-	back.Push("files", func(context.Context) error { return s.files.remove(spec.Files) })
 	s.opts.Step("create")
 	id, err = s.create(ctx, spec, back)
 	if err != nil {
 		return "", err
 	}
-	unlock, err := s.locks.lock(ctx, id)
+	unlock, err := s.locks.Lock(ctx, id)
 	if err != nil {
 		return id, err
 	}
@@ -159,12 +197,13 @@ func (s *Server) taken(ctx context.Context, spec pod.SandboxSpec, cause error) e
 	case err != nil:
 		return cause
 	}
-	return fmt.Errorf("sandbox %q of this attempt exists; stop and remove it, or use another attempt: %w", owner.ID, errdefs.ErrAlreadyExists)
+	return exists(owner)
 }
 
 // uncreate removes the container, unless something of it is still on the network:
 // then only its process ends, and it stays listed for another try.
 func (s *Server) uncreate(ctx context.Context, name string) error {
+	s.opts.Step("undo")
 	sandbox, err := s.opts.Engine.Inspect(ctx, name)
 	if errdefs.IsNotFound(err) {
 		return nil

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 
 	"github.com/containerd/errdefs"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mascri/mascri/internal/pod"
 )
+
+// fullID is the form of the engine's container ids.
+var fullID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // StopPodSandbox ends the sandbox and gives back its place on the network. It is
 // idempotent, and a sandbox that is gone counts as stopped.
@@ -36,9 +40,8 @@ func (s *Server) RemovePodSandbox(ctx context.Context, req *cri.RemovePodSandbox
 	return &cri.RemovePodSandboxResponse{}, nil
 }
 
-// withSandbox runs do alone on the sandbox that id or a prefix of it names. For one
-// that is not there do is not run, but what may be left of it on the network is
-// given back: somebody may have removed the container behind our back.
+// withSandbox runs do alone on the sandbox that id or a prefix of it names. Nothing is
+// to do for one that is not there, except what orphaned does by its full id.
 func (s *Server) withSandbox(ctx context.Context, id string, do func(context.Context, pod.Sandbox) error) error {
 	if id == "" {
 		return invalid("pod_sandbox_id", "missing")
@@ -51,16 +54,35 @@ func (s *Server) withSandbox(ctx context.Context, id string, do func(context.Con
 	if err != nil && !gone {
 		return err
 	}
+	if gone && !fullID.MatchString(id) {
+		return nil
+	}
 	if !gone {
 		id = sandbox.ID
 	}
-	unlock, err := s.locks.lock(ctx, id)
+	unlock, err := s.locks.Lock(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	if gone {
+		return s.orphaned(ctx, id, do)
+	}
+	return do(ctx, sandbox)
+}
+
+// orphaned gives back what is left on the network of a sandbox that somebody removed
+// behind our back. The index does not show what is being made or what a crash left half
+// made either, so the engine is asked: of those, only the latter is for do.
+func (s *Server) orphaned(ctx context.Context, id string, do func(context.Context, pod.Sandbox) error) error {
+	sandbox, err := s.opts.Engine.Inspect(ctx, id)
+	switch {
+	case errdefs.IsNotFound(err) || errors.Is(err, pod.ErrForeign):
 		return s.opts.Network.Detach(ctx, id)
+	case err != nil:
+		return err
+	case s.flights.flies(sandbox.Name):
+		return fmt.Errorf("it is being made: %w", errdefs.ErrUnavailable)
 	}
 	return do(ctx, sandbox)
 }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mascri/mascri/internal/keylock"
 	"github.com/mascri/mascri/internal/pod"
 )
 
@@ -63,6 +64,7 @@ type Index interface {
 	Hide(name string) (reveal func())
 	Sandbox(idOrPrefix string) (pod.Sandbox, error)
 	Sandboxes() []pod.Sandbox
+	Complete() bool // whether no sandbox is missing
 	Drift() uint64
 }
 
@@ -105,7 +107,7 @@ type Server struct {
 	recovered chan struct{} // closed when the state of an earlier life is known
 	flights   *flights
 	pulls     *flights
-	locks     *locks // by id, of sandboxes and images
+	locks     keylock.Locks // by id, of sandboxes and images; held across I/O by design
 	repairs   *repairs
 	files     *files
 }
@@ -120,9 +122,8 @@ func New(opts Options) *Server {
 		opts:      opts,
 		log:       opts.Logger,
 		recovered: make(chan struct{}),
-		flights:   newFlights(),
-		pulls:     newFlights(),
-		locks:     newLocks(),
+		flights:   newFlights(opts.Logger),
+		pulls:     newFlights(opts.Logger),
 		repairs:   newRepairs(),
 		files:     newFiles(opts.FilesDir),
 	}

@@ -114,8 +114,12 @@ func (s *Server) statusInfo(facts pod.EngineFacts, engineErr error, network pod.
 	return info, nil
 }
 
-// RuntimeConfig tells the kubelet the cgroup driver.
-func (s *Server) RuntimeConfig(context.Context, *cri.RuntimeConfigRequest) (*cri.RuntimeConfigResponse, error) {
+// RuntimeConfig tells the kubelet the cgroup driver. The kubelet asks at its start, and
+// gives up where it gets no answer: so the engine is waited for.
+func (s *Server) RuntimeConfig(ctx context.Context, _ *cri.RuntimeConfigRequest) (*cri.RuntimeConfigResponse, error) {
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
 	facts, err := s.opts.Health.Facts()
 	if facts.CgroupDriver == "" {
 		return nil, fmt.Errorf("cgroup driver of the engine: %w", err)

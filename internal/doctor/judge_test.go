@@ -3,12 +3,9 @@ package doctor
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,28 +13,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mascri/mascri/internal/golden"
 	"github.com/mascri/mascri/internal/network/firewall"
 	"github.com/mascri/mascri/internal/pod"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
-	}
-}
 
 // healthy is a node where all is well and the daemon runs.
 func healthy() seen {
@@ -102,7 +81,7 @@ func TestHealthyNode(t *testing.T) {
 	if err := report.WriteText(&b, false); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "healthy.txt", b.Bytes())
+	golden.Compare(t, "healthy.txt", b.Bytes())
 }
 
 func TestSickNode(t *testing.T) {
@@ -119,7 +98,7 @@ func TestSickNode(t *testing.T) {
 	if err := report.WriteText(&plain, false); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "sick.txt", plain.Bytes())
+	golden.Compare(t, "sick.txt", plain.Bytes())
 	for line := range strings.Lines(plain.String()) {
 		if len(line) > 81 && strings.Contains(strings.TrimSpace(line[indent:]), " ") {
 			t.Errorf("a line of %d columns that could be broken: %s", len(line)-1, line)

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -55,7 +56,7 @@ func (e *Engine) Remove(ctx context.Context, idOrName string) error {
 		// Somebody else removes it: see it gone, or take over should he fail.
 		select {
 		case <-ctx.Done():
-			return e.failed("remove container "+id, ctx.Err())
+			return fmt.Errorf("%w; before that: %v", ctx.Err(), err)
 		case <-time.After(removeAgain):
 		}
 	}

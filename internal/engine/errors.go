@@ -52,6 +52,8 @@ func (e *Engine) unreachable(err error) error {
 		text = op.Error() // without what moby says around it
 	} else if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		text = "it closed the connection in the middle of an answer"
+	} else if client.IsErrConnectionFailed(err) {
+		text = "nobody answers there" // moby says no more, but asks what we ask
 	}
 	return errdefs.ErrUnavailable.WithMessage(fmt.Sprintf("Docker Engine at %s can't be reached: %s; is it running?", e.host, text))
 }

@@ -1,13 +1,13 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -26,10 +26,13 @@ func (e *Engine) Inspect(ctx context.Context, idOrName string) (pod.Sandbox, err
 		return pod.Sandbox{}, err
 	}
 	sandbox, err := e.inspect(ctx, c, idOrName)
-	// The inode belongs to the sandbox only if its process was still that pid after the
-	// look into /proc: a pid can be another process's by then.
 	for err == nil && sandbox.Running {
-		inode := netnsInode(sandbox.PID)
+		inode, own := netnsInode(sandbox.PID, sandbox.ID)
+		if own {
+			sandbox.NetnsInode = inode
+			break
+		}
+		// The pid can be another process's by now. It was the sandbox's if it still is.
 		before := sandbox
 		sandbox, err = e.inspect(ctx, c, before.ID)
 		if err == nil && sandbox.PID == before.PID && sandbox.StartedAt.Equal(before.StartedAt) {
@@ -154,14 +157,22 @@ func parseTimes(texts ...string) (times [3]time.Time, err error) {
 	return times, err
 }
 
-// netnsInode returns 0 for a process that is gone.
-func netnsInode(pid int) uint64 {
-	file, err := os.Stat("/proc/" + strconv.Itoa(pid) + "/ns/net")
+// netnsInode returns the inode of a process's network namespace, 0 for a process that is
+// gone. own tells that it is one of the container's processes, by its cgroup, as engines
+// name that after the container unless an OCI runtime has its own mind.
+func netnsInode(pid int, container string) (inode uint64, own bool) {
+	proc, err := os.OpenRoot("/proc/" + strconv.Itoa(pid)) // stays that process, whose pid may be reused
 	if err != nil {
-		return 0
+		return 0, false
 	}
-	if stat, ok := file.Sys().(*syscall.Stat_t); ok {
-		return stat.Ino
+	defer proc.Close()
+	link, err := proc.Readlink("ns/net")
+	if err != nil {
+		return 0, false
 	}
-	return 0
+	if _, err := fmt.Sscanf(link, "net:[%d]", &inode); err != nil {
+		return 0, false
+	}
+	cgroups, err := proc.ReadFile("cgroup")
+	return inode, err == nil && bytes.Contains(cgroups, []byte(container))
 }

@@ -79,12 +79,16 @@ func (m *Monitor) look(ctx context.Context) {
 	old, due := m.err, time.Since(m.read) > factsEvery
 	m.mu.Unlock()
 	var facts pod.EngineFacts
-	var err error
-	if old != nil || due {
-		due = true
+	err := m.engine.Ping(ctx)
+	read := err == nil && (old != nil || due)
+	if read {
 		facts, err = m.engine.Facts(ctx)
-	} else {
-		err = m.engine.Ping(ctx)
+	}
+	if err != nil && read && old == nil {
+		// An engine that answers pings is there. A busy one may take long to count what
+		// it has; what is known of it holds until the next look.
+		m.log.Debug("reading the engine's facts failed; it is tried again", "error", err)
+		read, err = false, nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -95,7 +99,7 @@ func (m *Monitor) look(ctx context.Context) {
 	case err == nil && old != nil:
 		m.log.Info("engine answers", "version", facts.Version, "api", facts.APIVersion)
 	}
-	if err == nil && due {
+	if err == nil && read {
 		m.facts, m.read = facts, time.Now()
 	}
 }

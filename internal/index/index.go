@@ -38,7 +38,8 @@ type Options struct {
 	// Changed is called, from Run's goroutines and without a lock held, for each id
 	// that was put, changed or removed, and for all known ids after a resync.
 	Changed func(id string)
-	// Connected is called when the event stream was (re)established.
+	// Connected is called after the resync that follows when the event stream was
+	// (re)established, and after each one that follows an error. Hints wait for it.
 	Connected func(ctx context.Context)
 }
 
@@ -53,6 +54,7 @@ type Index struct {
 	hidden  map[string]int // by engine name
 	ticket  uint64         // of the last refresh begun
 	drift   uint64
+	unread  map[string]bool // ids that the engine has, but could not inspect so far
 }
 
 // entry is what is known of one id. It outlives the container only while a refresh
@@ -66,7 +68,7 @@ type entry struct {
 
 // New returns an empty index. Run fills it.
 func New(opts Options) *Index {
-	return &Index{opts: opts, synced: make(chan struct{}), entries: map[string]*entry{}, hidden: map[string]int{}}
+	return &Index{opts: opts, synced: make(chan struct{}), entries: map[string]*entry{}, hidden: map[string]int{}, unread: map[string]bool{}}
 }
 
 // Synced is closed once the index has been complete for the first time.
@@ -112,6 +114,11 @@ func (x *Index) finish(id string, ticket uint64, sandbox pod.Sandbox, present bo
 	e := x.entries[id]
 	e.pending--
 	changed := false
+	if ticket > 0 {
+		delete(x.unread, id)
+	} else if !e.present {
+		x.unread[id] = true
+	}
 	if ticket > e.applied {
 		changed = e.present != present || present && !same(e.sandbox, sandbox)
 		e.sandbox, e.present, e.applied = sandbox, present, ticket
@@ -196,6 +203,13 @@ func (x *Index) Drift() uint64 {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.drift
+}
+
+// Complete tells whether every sandbox that the engine told of could be inspected.
+func (x *Index) Complete() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.unread) == 0
 }
 
 // ids returns all ids known, hidden ones too.

@@ -24,6 +24,7 @@ type source struct {
 	sandboxes map[string]pod.Sandbox
 	inspects  int
 	listErr   error
+	stuck     string        // the id that can't be inspected
 	failNext  bool          // the next Inspect fails
 	slow      chan struct{} // when set, the next Inspect answers what it saw only after this is closed
 	emit      func(pod.Hint)
@@ -67,6 +68,10 @@ func (s *source) Sandboxes(context.Context) ([]string, error) {
 func (s *source) Inspect(_ context.Context, id string) (pod.Sandbox, error) {
 	s.mu.Lock()
 	s.inspects++
+	if id == s.stuck {
+		s.mu.Unlock()
+		return pod.Sandbox{}, errors.New("stuck")
+	}
 	seen, ok := s.sandboxes[id]
 	slow, fail := s.slow, s.failNext
 	s.slow, s.failNext = nil, false
@@ -231,6 +236,38 @@ func TestNotSyncedBeforeACompleteList(t *testing.T) {
 	})
 }
 
+// One container that the engine can't inspect keeps neither the others out nor the
+// index from being synced; it is known to be missing, and tried again.
+func TestStuckContainer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newSource("a", "b")
+		src.stuck = "a"
+		x := start(t, src)
+		select {
+		case <-x.Synced():
+		default:
+			t.Fatal("not synced because of one container")
+		}
+		want(t, x, "without the stuck one", "b")
+		if x.Complete() {
+			t.Error("complete, though one is missing")
+		}
+		time.Sleep(time.Hour)
+		src.mu.Lock()
+		if src.inspects > 60 {
+			t.Errorf("%d inspects in an hour", src.inspects)
+		}
+		src.stuck = ""
+		src.mu.Unlock()
+		time.Sleep(6 * time.Minute)
+		synctest.Wait()
+		want(t, x, "once it answers", "b", "a")
+		if !x.Complete() {
+			t.Error("not complete, though all were read")
+		}
+	})
+}
+
 // A slow inspect must neither overwrite what a later one saw nor bring a removed
 // sandbox back.
 func TestSlowInspectLosesToALaterOne(t *testing.T) {
@@ -324,5 +361,27 @@ func TestListsAskTheEngineNothing(t *testing.T) {
 		if src.inspects != before {
 			t.Errorf("%d inspects for lists and look-ups", src.inspects-before)
 		}
+	})
+}
+
+// What follows a connection may take long, as rules are put in place again; RPCs wait
+// for the first resync only.
+func TestSyncedBeforeConnectedIsThrough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := index.New(index.Options{
+			Source: newSource("a"), Logger: slog.New(slog.DiscardHandler), Changed: func(string) {},
+			Connected: func(ctx context.Context) { <-ctx.Done() },
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = x.Run(ctx) }()
+		synctest.Wait()
+		select {
+		case <-x.Synced():
+		default:
+			t.Error("not synced")
+		}
+		cancel()
+		<-done
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mascri/mascri/internal/pod"
@@ -16,8 +17,9 @@ const (
 	retryMost   = 5 * time.Second
 	inspects    = 8 // containers inspected at once
 	// The engine may hold one container's lock for long; it must not keep the others
-	// from being seen for ever.
-	inspectLimit = 30 * time.Second
+	// from being seen for ever. Nor must a list that hangs, while hints come in.
+	inspectLimit = 10 * time.Second
+	listLimit    = time.Minute
 )
 
 // Run keeps the index up to date until ctx ends. It must run once at a time.
@@ -57,6 +59,8 @@ func (x *Index) listen(ctx context.Context, q *queue) error {
 
 // work refreshes what the queue names.
 func (x *Index) work(ctx context.Context, q *queue) error {
+	var connected sync.WaitGroup
+	defer connected.Wait()
 	tick := time.NewTicker(resyncEvery)
 	defer tick.Stop()
 	for {
@@ -68,43 +72,48 @@ func (x *Index) work(ctx context.Context, q *queue) error {
 		case <-q.wake:
 			ids, all := q.take()
 			if all {
-				x.opts.Connected(ctx)
-				x.resync(ctx, q)
+				x.resync(ctx, q) // first, as all RPCs may wait for it
+				connected.Go(func() { x.opts.Connected(ctx) })
 			} else {
-				x.retry(ctx, q, x.refreshAll(ctx, ids, nil))
+				x.again(ctx, q, x.refreshAll(ctx, q, ids, nil))
 			}
 		}
 	}
 }
 
-// resync makes the index complete. If the engine fails midway it is asked again
-// with the next connection, which the ended event stream brings about; should the
-// stream have survived, after a short wait.
+// resync makes the index complete, but for sandboxes that the engine can't inspect:
+// those are tried again by themselves, as one stuck container must not keep the node
+// down. If the engine itself fails, all is asked for again.
 func (x *Index) resync(ctx context.Context, q *queue) {
-	ids, err := x.opts.Source.Sandboxes(ctx)
+	ids, err := x.list(ctx)
 	if err == nil {
 		known := x.ids()
 		drift := func() { x.mu.Lock(); x.drift++; x.mu.Unlock() }
 		if !x.isSynced() {
 			drift = nil
 		}
-		err = x.refreshAll(ctx, append(ids, known...), drift)
+		err = x.refreshAll(ctx, q, append(ids, known...), drift)
 	}
 	if err != nil {
-		x.retry(ctx, q, err)
+		x.again(ctx, q, err)
 		return
 	}
 	x.once.Do(func() { close(x.synced) })
 }
 
-// retry asks for a resync some time after an error: what was not seen would else stay
-// unseen until the next one is due.
-func (x *Index) retry(ctx context.Context, q *queue, err error) {
+// again asks for a resync some time after an error of the engine as a whole.
+func (x *Index) again(ctx context.Context, q *queue, err error) {
 	if err == nil || ctx.Err() != nil {
 		return
 	}
 	x.opts.Logger.Warn("reading the engine's sandboxes failed; trying again", "error", err)
 	time.AfterFunc(retryMost, q.addAll)
+}
+
+func (x *Index) list(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, listLimit)
+	defer cancel()
+	return x.opts.Source.Sandboxes(ctx)
 }
 
 func (x *Index) isSynced() bool {
@@ -117,9 +126,9 @@ func (x *Index) isSynced() bool {
 }
 
 // refreshAll refreshes each id once, several at a time, and calls Changed for it.
-// drift, where set, is called for each that differed. The first error is returned
-// after all were tried.
-func (x *Index) refreshAll(ctx context.Context, ids []string, drift func()) error {
+// drift, where set, is called for each that differed. What fails is tried again later;
+// an error is returned only where the engine as a whole is unavailable.
+func (x *Index) refreshAll(ctx context.Context, q *queue, ids []string, drift func()) error {
 	var group errgroup.Group
 	group.SetLimit(inspects)
 	once := map[string]bool{}
@@ -129,14 +138,23 @@ func (x *Index) refreshAll(ctx context.Context, ids []string, drift func()) erro
 		}
 		once[id] = true
 		group.Go(func() error {
-			ctx, cancel := context.WithTimeout(ctx, inspectLimit)
+			limited, cancel := context.WithTimeout(ctx, inspectLimit)
 			defer cancel()
-			changed, err := x.refresh(ctx, id)
+			changed, err := x.refresh(limited, id)
 			if changed && drift != nil {
 				drift()
 			}
 			x.opts.Changed(id)
-			return err
+			switch {
+			case err == nil:
+				q.forgive(id)
+				return nil
+			case ctx.Err() != nil, errdefs.IsUnavailable(err):
+				return err
+			}
+			wait := q.retry(id)
+			x.opts.Logger.Warn("a sandbox could not be inspected; trying again", "sandbox", id, "error", err, "wait", wait)
+			return nil
 		})
 	}
 	return group.Wait()
@@ -146,12 +164,32 @@ func (x *Index) refreshAll(ctx context.Context, ids []string, drift func()) erro
 type queue struct {
 	wake chan struct{} // holds one token while there is something to take
 
-	mu  sync.Mutex // guards all following fields
-	ids map[string]bool
-	all bool
+	mu    sync.Mutex // guards all following fields
+	ids   map[string]bool
+	all   bool
+	waits map[string]time.Duration // of ids that failed, until they are tried again
 }
 
-func newQueue() *queue { return &queue{wake: make(chan struct{}, 1), ids: map[string]bool{}} }
+func newQueue() *queue {
+	return &queue{wake: make(chan struct{}, 1), ids: map[string]bool{}, waits: map[string]time.Duration{}}
+}
+
+// retry adds an id that failed after a while, which doubles with each failure.
+func (q *queue) retry(id string) (wait time.Duration) {
+	q.mu.Lock()
+	wait = min(max(retryFirst, 2*q.waits[id]), resyncEvery)
+	q.waits[id] = wait
+	q.mu.Unlock()
+	time.AfterFunc(wait, func() { q.add(id) })
+	return wait
+}
+
+// forgive forgets an id's failures.
+func (q *queue) forgive(id string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.waits, id)
+}
 
 func (q *queue) add(id string) {
 	q.mu.Lock()

@@ -20,7 +20,7 @@ const (
 
 // Attach gives a sandbox its place on the chosen network, and returns it. After an
 // error nothing is left of it, unless cleaning up failed, too: then the error says
-// so, and the attachment stays in phase Detaching until Detach succeeds.
+// so, and the attachment stays, never Attached, until Detach succeeds.
 //
 // Errors are ErrAlreadyExists for a sandbox that has an attachment in any phase,
 // ErrInvalidArgument for a request that can't be meant, ErrFailedPrecondition
@@ -35,7 +35,7 @@ func (n *Network) Attach(ctx context.Context, req pod.AttachRequest) (pod.Attach
 }
 
 func (n *Network) attach(ctx context.Context, req pod.AttachRequest) (record, error) {
-	unlock, err := n.locks.lock(ctx, req.SandboxID)
+	unlock, err := n.locks.Lock(ctx, req.SandboxID)
 	if err != nil {
 		return record{}, err
 	}

@@ -63,16 +63,34 @@ func (n *Network) look(ctx context.Context) *snapshot {
 			return before
 		}
 		after := &snapshot{order: order, mark: mark}
-		after.choose(candidates, before)
-		if after.chosen == nil {
-			after.chosen, after.none = n.fallback(ctx, candidates, dirErr)
+		if dirErr != nil {
+			after.keep(before, dirErr)
+		} else {
+			after.choose(candidates, before)
+		}
+		if after.chosen == nil && after.none == nil {
+			after.chosen, after.none = n.fallback(ctx, candidates)
 		}
 		after.found = findPlugins(after.chosen, n.cfg.BinDirs)
+		if before != nil && after.chosen == nil && ctx.Err() != nil {
+			return after // that one caller gave up waiting says nothing of the node
+		}
 		if n.snap.CompareAndSwap(before, after) {
 			n.logChange(before, after)
 			return after
 		}
 	}
+}
+
+// keep goes on with what was chosen before a directory that can't be read, as when
+// files can't be opened for a while: nobody knows that it holds nothing.
+func (snap *snapshot) keep(before *snapshot, dirErr error) {
+	if before == nil || before.chosen == nil {
+		snap.none = fmt.Errorf("read network configurations: %w", dirErr)
+		return
+	}
+	snap.chosen, snap.passed = before.chosen, before.passed
+	snap.notice = fmt.Sprintf("as last read, as network configurations can't be read now: %v", dirErr)
 }
 
 // choose takes the first valid candidate. The one chosen before stays chosen while
@@ -113,12 +131,9 @@ func scan(dir string) ([]candidate, error) {
 // fallback returns the embedded default network where it is on and no pod CIDR
 // tells that a cluster's own network is to come; else the error says why there is
 // no network at all, and what to do.
-func (n *Network) fallback(ctx context.Context, candidates []candidate, dirErr error) (*network, error) {
+func (n *Network) fallback(ctx context.Context, candidates []candidate) (*network, error) {
 	why := fmt.Errorf("no network configuration in %s", n.cfg.ConfigDir)
-	switch {
-	case dirErr != nil:
-		why = fmt.Errorf("read network configurations: %w", dirErr)
-	case len(candidates) > 0:
+	if len(candidates) > 0 {
 		why = fmt.Errorf("no valid network configuration in %s: %w", n.cfg.ConfigDir, candidates[0].err)
 	}
 	switch {

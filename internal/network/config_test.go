@@ -351,3 +351,49 @@ func FuzzParseBytes(f *testing.F) {
 		}
 	})
 }
+
+// Nobody knows that a directory holds nothing when it can't be read: pods must not get
+// onto another network for that.
+func TestADirectoryThatCannotBeRead(t *testing.T) {
+	n := configNode(t)
+	n.cfg.Default = &fakeDefault{text: strings.Replace(goodList, "good", "mascri", 1)}
+	n.write("10-a.conflist", goodList)
+	n.start()
+	dir := n.cfg.ConfigDir
+	if err := errors.Join(os.Rename(dir, dir+".away"), os.WriteFile(dir, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	n.look(t.Context())
+	if status := n.Status(); !status.Ready || status.Network != "good" || !strings.Contains(status.Message, "as last read, as network configurations can't be read now: ") {
+		t.Errorf("status is %+v", status)
+	}
+	n.start()
+	if status := n.Status(); status.Ready || !strings.Contains(status.Message, "read network configurations: ") || !strings.Contains(status.Message, dir) {
+		t.Errorf("after a restart: status is %+v", status)
+	}
+	if err := errors.Join(os.Remove(dir), os.Rename(dir+".away", dir)); err != nil {
+		t.Fatal(err)
+	}
+	n.look(t.Context())
+	if status := n.Status(); !status.Ready || status.Network != "good" || strings.Contains(status.Message, "read now") {
+		t.Errorf("after its return: status is %+v", status)
+	}
+}
+
+// A client that does not wait for the default network's configuration must not take
+// the network from all others.
+func TestACallerThatGivesUpChangesNothing(t *testing.T) {
+	n := configNode(t)
+	def := &fakeDefault{text: goodList}
+	n.cfg.Default = def
+	n.start()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	def.err = ctx.Err()
+	if snap := n.look(ctx); !errors.Is(snap.none, context.Canceled) {
+		t.Errorf("the caller is told %v", snap.none)
+	}
+	if status := n.Status(); !status.Ready {
+		t.Errorf("status is %+v", status)
+	}
+}

@@ -162,3 +162,28 @@ func TestDelWithoutARecord(t *testing.T) {
 		})
 	}
 }
+
+// What a client names that is no sandbox's whole id must lead to no file, and to no
+// other sandbox's pin.
+func TestDetachOfWhatIsNoID(t *testing.T) {
+	n := newNode(t)
+	n.write("10-bridge.conflist", n.bridge())
+	n.start()
+	a := n.attach(n.sandbox("a"))
+	file := filepath.Join(filepath.Dir(n.cfg.NetnsDir), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"/../../file", "", "no-sandbox", a.SandboxID[:40], a.SandboxID + "0"} {
+		if err := n.Detach(t.Context(), id); err != nil {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Error("a file of the node was removed")
+	}
+	if !pinned(a.NetnsPath, a.NetnsInode) {
+		t.Error("the pin of a sandbox with another id was removed")
+	}
+	n.detach(a.SandboxID)
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
@@ -31,7 +32,7 @@ func (n *Network) Detach(ctx context.Context, sandboxID string) error {
 }
 
 func (n *Network) detach(ctx context.Context, sandboxID string) error {
-	unlock, err := n.locks.lock(ctx, sandboxID)
+	unlock, err := n.locks.Lock(ctx, sandboxID)
 	if err != nil {
 		return err
 	}
@@ -52,9 +53,19 @@ func (n *Network) detach(ctx context.Context, sandboxID string) error {
 	return nil
 }
 
+// wholeID is the form of the engine's ids.
+var wholeID = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
 // detachLost undoes an attachment whose record is lost, as far as libcni's cache
 // and the pin still tell of it.
+//
+// What clients send as the id of a sandbox that nobody knows ends up here. Only a whole
+// id may lead to a pin: a prefix could be that of a sandbox that is being attached,
+// and a path could be that of any file.
 func (n *Network) detachLost(ctx context.Context, sandboxID string) error {
+	if !wholeID.MatchString(sandboxID) {
+		return nil
+	}
 	cached, err := n.cni(nil).GetCachedAttachments(sandboxID)
 	if err != nil {
 		return fmt.Errorf("read libcni's cache: %w", err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 
+	"github.com/mascri/mascri/internal/keylock"
 	"github.com/mascri/mascri/internal/pod"
 )
 
@@ -67,7 +68,7 @@ type Forwarder interface {
 type Network struct {
 	cfg    Config
 	bootID string
-	locks  keyLock // by sandbox id
+	locks  keylock.Locks // by sandbox id
 	// Chains of ADD and of DEL have slots of their own: DELs that hang must not
 	// keep pods from starting.
 	adds, dels  slots

@@ -43,7 +43,8 @@ func (ns netns) check(ctx context.Context, req pod.AttachRequest) (uint64, error
 	if err := unix.Fstat(int(ns.Fd()), &stat); err != nil {
 		return 0, fmt.Errorf("stat network namespace: %w", err)
 	}
-	if err := unix.Stat("/proc/self/ns/net", &own); err != nil {
+	// Not /proc/self: any goroutine may have locked the main thread to visit a pod's.
+	if err := unix.Stat("/proc/thread-self/ns/net", &own); err != nil {
 		return 0, fmt.Errorf("stat network namespace: %w", err)
 	}
 	if stat.Ino == own.Ino {

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mascri/mascri/internal/engine/enginetest"
@@ -291,4 +293,24 @@ func (n *node) waitRuntimeReady(t *testing.T, want bool) {
 		}
 	}
 	t.Fatalf("RuntimeReady stays %v: %s: %s", condition.GetStatus(), condition.GetReason(), condition.GetMessage())
+}
+
+// The daemon dies while it cleans up after an ADD that failed: nothing is left either.
+func TestKilledWhileUndoing(t *testing.T) {
+	n := newNode(t, enginetest.Engine28, nil, chaosDir(t)...)
+	n.writeConf(t, "10-fail.conflist", chaosConf(`{"verbs": ["ADD"], "fault": true, "exit": 1}`))
+	if _, err := n.tryPod(t, config("web"), time.Minute); err == nil || !strings.Contains(err.Error(), "chaosplugin") {
+		t.Fatalf("ADD did not fail as it should: %v", err)
+	}
+	for _, step := range []string{"detaching", "del-start", "del-done", "unpin", "undo"} {
+		for range 2 {
+			n.arm(t, step)
+			if _, err := n.tryPod(t, config("web"), time.Minute); status.Code(err) != codes.Unavailable {
+				t.Fatalf("%s: error %v: the kill did not land", step, err)
+			}
+			n.wait(t)
+			n.launch(t)
+			n.wantWhole(t, 0)
+		}
+	}
 }

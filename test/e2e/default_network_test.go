@@ -64,6 +64,13 @@ func masqueradeTables(t *testing.T) (tables []string) {
 	return tables
 }
 
+func removeMasquerade(t *testing.T) {
+	t.Helper()
+	for _, table := range masqueradeTables(t) {
+		run(t, "sh", "-c", "nft delete table "+table)
+	}
+}
+
 // instance is the id of the node's daemon.
 func (n *node) instance(t *testing.T) string {
 	t.Helper()
@@ -201,7 +208,7 @@ func TestDefaultNetworkTurnedOff(t *testing.T) {
 	server(t, o.netns, 7000)
 	old := n.runPod(t, config("old"))
 	n.terminate(t)
-	run(t, "nft", "flush", "ruleset") // as a firewall's restart does
+	removeMasquerade(t) // as a firewall's restart does
 	n.extra = append(n.extra, "--default-network=false")
 	n.start(t)
 	n.waitCondition(t, n.networkCondition, 3*time.Second, "NoNetworkConfig", "turn the embedded default network on")

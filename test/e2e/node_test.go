@@ -130,9 +130,7 @@ func freshCNI(t *testing.T) {
 				}
 			}
 		}
-		for _, table := range masqueradeTables(t) {
-			run(t, "sh", "-c", "nft delete table "+table)
-		}
+		removeMasquerade(t)
 	})
 }
 

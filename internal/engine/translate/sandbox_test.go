@@ -3,10 +3,7 @@ package translate
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,10 +12,9 @@ import (
 	"github.com/moby/moby/api/types/container"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mascri/mascri/internal/golden"
 	"github.com/mascri/mascri/internal/pod"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // node has everything that a node can have; tests take things away.
 func node() Host {
@@ -130,14 +126,14 @@ func TestSandbox(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, filepath.Join("testdata", name+".json"), config, hostConfig)
+			wantGolden(t, name+".json", config, hostConfig)
 		})
 	}
 }
 
 // golden compares with a file that has what is sent to the engine, without what is zero.
 // The label's text is left to its own tests.
-func golden(t *testing.T, file string, config *container.Config, hostConfig *container.HostConfig) {
+func wantGolden(t *testing.T, name string, config *container.Config, hostConfig *container.HostConfig) {
 	t.Helper()
 	if config.Labels[pod.LabelKey] == "" {
 		t.Errorf("label %s is missing", pod.LabelKey)
@@ -147,19 +143,7 @@ func golden(t *testing.T, file string, config *container.Config, hostConfig *con
 	if err != nil {
 		t.Fatal(err)
 	}
-	got = append(got, '\n')
-	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
-	}
+	golden.Compare(t, name, append(got, '\n'))
 }
 
 func nonZero(t *testing.T, v any) map[string]any {

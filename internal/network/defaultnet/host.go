@@ -113,21 +113,20 @@ func toPrefix(n *net.IPNet) (netip.Prefix, bool) {
 // duplicates (DAD), and the first pod could not reach its gateway; so that is off.
 func ensureBridge(ipv6 bool) error {
 	link, err := netlink.LinkByName(Bridge)
-	if err == nil {
-		if link.Type() != "bridge" {
-			return fmt.Errorf("interface %s is in the way, it is a %s and not a bridge", Bridge, link.Type())
+	switch {
+	case errors.As(err, new(netlink.LinkNotFoundError)):
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: Bridge}}); err != nil {
+			return fmt.Errorf("create bridge %s: %w", Bridge, err)
 		}
-		return nil
-	}
-	if !errors.As(err, new(netlink.LinkNotFoundError)) {
+	case err != nil:
 		return fmt.Errorf("find bridge %s: %w", Bridge, err)
-	}
-	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: Bridge}}); err != nil {
-		return fmt.Errorf("create bridge %s: %w", Bridge, err)
+	case link.Type() != "bridge":
+		return fmt.Errorf("interface %s is in the way, it is a %s and not a bridge", Bridge, link.Type())
 	}
 	if !ipv6 {
 		return nil
 	}
+	// Also on one that exists: a crash may have come right after it was made.
 	if err := os.WriteFile(ipv6Sysctl(Bridge, "accept_dad"), []byte("0"), 0); err != nil {
 		return fmt.Errorf("turn off duplicate address detection: %w", err)
 	}

@@ -275,3 +275,18 @@ func TestHostKeepsItsIPv6DefaultRoute(t *testing.T) {
 		t.Errorf("accept_ra of lan and idle: %q, want 2 and 1", got)
 	}
 }
+
+// The daemon may have been killed right after it made the bridge.
+func TestABridgeLeftHalfMade(t *testing.T) {
+	if !netlab.Isolate(t) {
+		return
+	}
+	netlab.Run(t, "ip link add mascri0 type bridge; echo 1 >/proc/sys/net/ipv6/conf/mascri0/accept_dad")
+	n, _ := newNetwork(filepath.Join(t.TempDir(), "state"))
+	if err := n.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.TrimSpace(netlab.Run(t, "cat /proc/sys/net/ipv6/conf/mascri0/accept_dad")); got != "0" {
+		t.Errorf("accept_dad is %s", got)
+	}
+}
