@@ -34,10 +34,15 @@ func (i Image) User() (uid *int64, name string) {
 	return nil, name
 }
 
+// shortID is how many digits of an image's id docker images prints.
+const shortID = 12
+
 // Matches tells whether name, of the form that ImageName returns, is one of the image's:
-// its id or a prefix of that, a tag or a digest. A name without a tag means all tags.
+// its id, a prefix of that which is not shorter than docker images prints it, a tag or a
+// digest. A name without a tag means all tags.
 func (i Image) Matches(name string) bool {
-	if id := strings.TrimPrefix(i.ID, "sha256:"); len(name) > 0 && strings.HasPrefix(id, strings.TrimPrefix(name, "sha256:")) {
+	id, digits := strings.TrimPrefix(i.ID, "sha256:"), strings.TrimPrefix(name, "sha256:")
+	if len(digits) >= shortID && strings.HasPrefix(id, digits) {
 		return true
 	}
 	asked, err := reference.ParseNormalizedNamed(name)
@@ -54,12 +59,12 @@ func (i Image) Matches(name string) bool {
 // reference, and returns how to ask the engine for it: a digest decides, whatever tag
 // stands beside it. The error is errdefs.ErrInvalidArgument.
 func ImageName(text string) (string, error) {
-	any, err := reference.ParseAnyReference(text)
+	parsed, err := reference.ParseAnyReference(text)
 	if err != nil {
 		return "", fmt.Errorf("%q names no image: %v: %w", text, err, errdefs.ErrInvalidArgument)
 	}
-	named, isNamed := any.(reference.Named)
-	if digested, ok := any.(reference.Digested); ok && isNamed {
+	named, isNamed := parsed.(reference.Named)
+	if digested, ok := parsed.(reference.Digested); ok && isNamed {
 		return reference.TrimNamed(named).Name() + "@" + digested.Digest().String(), nil
 	}
 	return text, nil

@@ -55,6 +55,21 @@ func TestPullName(t *testing.T) {
 	}
 }
 
+func TestMatchesOfAnImage(t *testing.T) {
+	id := strings.Repeat("ab", 32)
+	image := pod.Image{ID: "sha256:" + id, Tags: []string{"busybox:1", "a.b:5/c:2"}, Digests: []string{"busybox@sha256:" + strings.Repeat("cd", 32)}}
+	for name, want := range map[string]bool{
+		id: true, "sha256:" + id: true, id[:12]: true, "sha256:" + id[:12]: true, id[:11]: false, "ab": false, "sha256:ab": false,
+		"busybox": true, "busybox:1": true, "docker.io/library/busybox:1": true, "busybox:2": false, "busybox:latest": false, "busy": false,
+		"a.b:5/c": true, "a.b:5/c:2": true, "c:2": false,
+		"docker.io/library/busybox@sha256:" + strings.Repeat("cd", 32): true, "busybox@sha256:" + id: false, "a.b:5/c@sha256:" + strings.Repeat("cd", 32): false,
+	} {
+		if got := image.Matches(name); got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}
+
 func TestCredentialsPrintWithoutSecrets(t *testing.T) {
 	auth := pod.RegistryAuth{Username: "somebody", Password: "secret1", IdentityToken: "secret2", RegistryToken: "secret3"}
 	for _, text := range []string{fmt.Sprint(auth), fmt.Sprintf("%+v", auth), fmt.Sprintf("%#v", auth), auth.Key()} {

@@ -1,7 +1,8 @@
 // Package enginetest holds what tests need in place of, or beside, a Docker Engine.
 //
-// Contract and ImageContract say what an engine does, as tests. They run on real engines, started by Start
-// in private namespaces (InNamespaces), and on Fake, so that the fake stays honest.
+// Contract and ImageContract say what an engine does, as tests. They run on real engines,
+// started by Start in private namespaces (InNamespaces), and on Fake, so that the fake
+// stays honest.
 //
 // # The fake's policy
 //
