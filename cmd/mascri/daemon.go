@@ -60,7 +60,7 @@ func newDaemon(cfg config.Config, log *slog.Logger) (*daemon, error) {
 	d.index = index.New(index.Options{Source: eng, Logger: log, Changed: func(id string) { d.cri.Changed(id) }, Connected: d.connected})
 	ref, archive := sandboxImage(cfg)
 	d.cri = cri.New(cri.Options{
-		Engine: eng, Network: d.network, Index: d.index, Health: d.health, Logger: log,
+		Engine: eng, Images: eng, Network: d.network, Index: d.index, Health: d.health, Logger: log,
 		Version: version, FilesDir: filepath.Join(cfg.StateDir, "sandboxes"), Instance: instance, SandboxImage: ref, ImageArchive: archive, Config: cfg, Step: steps,
 	})
 	return d, nil

@@ -33,6 +33,8 @@ var kinds = []struct {
 	{errdefs.ErrNotFound, codes.NotFound},
 	{pod.ErrForeign, codes.NotFound},
 	{errdefs.ErrResourceExhausted, codes.ResourceExhausted},
+	{errdefs.ErrUnauthenticated, codes.Unauthenticated},
+	{errdefs.ErrPermissionDenied, codes.PermissionDenied},
 }
 
 // clients are the codes of what the client asked for in vain: nothing is wrong here.

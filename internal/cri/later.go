@@ -11,7 +11,7 @@ import (
 
 // notYet answers the RPCs that this version does not serve.
 func notYet(rpc string) error {
-	return fmt.Errorf("%s is not served by this version of MasCRI, which runs pod sandboxes only: %w", rpc, errdefs.ErrNotImplemented)
+	return fmt.Errorf("%s is not served by this version of MasCRI, which runs pod sandboxes and keeps images: %w", rpc, errdefs.ErrNotImplemented)
 }
 
 // CreateContainer is not served yet.
@@ -147,34 +147,4 @@ func (s *Server) StreamPodSandboxMetrics(*cri.StreamPodSandboxMetricsRequest, gr
 // UpdatePodSandboxResources is not served yet.
 func (s *Server) UpdatePodSandboxResources(context.Context, *cri.UpdatePodSandboxResourcesRequest) (*cri.UpdatePodSandboxResourcesResponse, error) {
 	return nil, notYet("UpdatePodSandboxResources")
-}
-
-// ListImages is not served yet.
-func (s *Server) ListImages(context.Context, *cri.ListImagesRequest) (*cri.ListImagesResponse, error) {
-	return nil, notYet("ListImages")
-}
-
-// StreamImages is not served yet.
-func (s *Server) StreamImages(*cri.StreamImagesRequest, grpc.ServerStreamingServer[cri.StreamImagesResponse]) error {
-	return notYet("StreamImages")
-}
-
-// ImageStatus is not served yet.
-func (s *Server) ImageStatus(context.Context, *cri.ImageStatusRequest) (*cri.ImageStatusResponse, error) {
-	return nil, notYet("ImageStatus")
-}
-
-// PullImage is not served yet.
-func (s *Server) PullImage(context.Context, *cri.PullImageRequest) (*cri.PullImageResponse, error) {
-	return nil, notYet("PullImage")
-}
-
-// RemoveImage is not served yet.
-func (s *Server) RemoveImage(context.Context, *cri.RemoveImageRequest) (*cri.RemoveImageResponse, error) {
-	return nil, notYet("RemoveImage")
-}
-
-// ImageFsInfo is not served yet.
-func (s *Server) ImageFsInfo(context.Context, *cri.ImageFsInfoRequest) (*cri.ImageFsInfoResponse, error) {
-	return nil, notYet("ImageFsInfo")
 }

@@ -29,6 +29,20 @@ type Engine interface {
 	Inspect(ctx context.Context, idOrName string) (pod.Sandbox, error)
 }
 
+// Images is the engine's store of images. The names it takes are of the forms that
+// pod.ImageName and pod.PullName return.
+type Images interface {
+	Images(ctx context.Context) ([]pod.Image, error)
+	// Image returns errdefs.ErrNotFound where there is none of that name.
+	Image(ctx context.Context, name string) (pod.Image, error)
+	// PullImage calls progress whenever something happened. No error holds a secret.
+	PullImage(ctx context.Context, ref string, auth pod.RegistryAuth, progress func()) error
+	// RemoveImage removes all of the image's tags; nil when there is none. The error is
+	// errdefs.ErrFailedPrecondition where it is in use, and it is whole then.
+	RemoveImage(ctx context.Context, id string) error
+	ImageFilesystem(ctx context.Context) (pod.Filesystem, error)
+}
+
 // Network gives sandboxes their place on CNI networks.
 type Network interface {
 	// Attach cleans up after itself when it fails. Where even that fails, Attachment
@@ -62,6 +76,7 @@ type Health interface {
 // Options are what a Server is made of.
 type Options struct {
 	Engine  Engine
+	Images  Images
 	Network Network
 	Index   Index
 	Health  Health
@@ -91,7 +106,8 @@ type Server struct {
 	log       *slog.Logger
 	recovered chan struct{} // closed when the state of an earlier life is known
 	flights   *flights
-	locks     keylock.Locks // by sandbox id; held across I/O by design
+	pulls     *flights
+	locks     keylock.Locks // by id, of sandboxes and images; held across I/O by design
 	repairs   *repairs
 	files     *files
 }
@@ -107,6 +123,7 @@ func New(opts Options) *Server {
 		log:       opts.Logger,
 		recovered: make(chan struct{}),
 		flights:   newFlights(opts.Logger),
+		pulls:     newFlights(opts.Logger),
 		repairs:   newRepairs(),
 		files:     newFiles(opts.FilesDir),
 	}

@@ -31,6 +31,8 @@ type Engine struct {
 	current  atomic.Pointer[connection]
 	oomFloor func() int
 	foreign  sync.Map // ids of foreign containers that were logged
+	configs  sync.Map // ocispec.Image of images, by id
+	layers   sync.Map // usage of layers, by directory
 }
 
 // connection is a client whose API version is settled, and what its engine told then.

@@ -41,6 +41,25 @@ var requests = map[proto.Message]map[string]field{
 	&cri.StatusRequest{}:              {"verbose": seenBy("TestOtherFields")},
 	&cri.RuntimeConfigRequest{}:       {},
 	&cri.UpdateRuntimeConfigRequest{}: {"runtime_config.network_config.pod_cidr": seenBy("TestOtherFields")},
+	&cri.ListImagesRequest{}:          imageFields("filter.image."),
+	&cri.StreamImagesRequest{}:        imageFields("filter.image."),
+	&cri.ImageStatusRequest{}:         imageFields("image.", "verbose"),
+	&cri.RemoveImageRequest{}:         imageFields("image."),
+	&cri.ImageFsInfoRequest{}:         {},
+	&cri.PullImageRequest{}: imageFields("image.", "sandbox_config",
+		"auth.username", "auth.password", "auth.auth", "auth.server_address", "auth.identity_token", "auth.registry_token"),
+}
+
+// imageFields are those of an image spec, all seen by TestFieldsOfImages, and more.
+func imageFields(prefix string, more ...string) map[string]field {
+	table := map[string]field{}
+	for _, name := range []string{"image", "annotations", "user_specified_image", "runtime_handler", "image_ref"} {
+		table[prefix+name] = seenBy("TestFieldsOfImages")
+	}
+	for _, path := range more {
+		table[path] = seenBy("TestFieldsOfImages")
+	}
+	return table
 }
 
 // seenBy marks a field whose effect another test of this package observes.
@@ -68,13 +87,13 @@ func TestEveryFieldIsInTheTable(t *testing.T) {
 }
 
 // paths returns the fields of a message that hold values, with those inside of other
-// messages. What is refused as a whole is one field.
+// messages. What is refused, or makes no difference, as a whole is one field.
 func paths(message protoreflect.MessageDescriptor, prefix string) (all []string) {
 	fields := message.Fields()
 	for i := range fields.Len() {
 		f := fields.Get(i)
 		path := prefix + string(f.Name())
-		if f.Kind() == protoreflect.MessageKind && !f.IsMap() && path != "config.windows" {
+		if f.Kind() == protoreflect.MessageKind && !f.IsMap() && path != "config.windows" && path != "sandbox_config" {
 			all = append(all, paths(f.Message(), path+".")...)
 			continue
 		}

@@ -53,6 +53,7 @@ type node struct {
 	ended  chan struct{} // closed when daemon ended
 	conn   *grpc.ClientConn
 	cri    cri.RuntimeServiceClient
+	image  cri.ImageServiceClient
 }
 
 // newNode starts an engine and a daemon with the given CNI configs, by file name.
@@ -178,7 +179,7 @@ func (n *node) launch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.cri = cri.NewRuntimeServiceClient(n.conn)
+	n.cri, n.image = cri.NewRuntimeServiceClient(n.conn), cri.NewImageServiceClient(n.conn)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	for {

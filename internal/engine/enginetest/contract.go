@@ -10,6 +10,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mascri/mascri/internal/pod"
+	"github.com/mascri/mascri/test/registry"
 )
 
 // Engine is engine.Engine's method set.
@@ -25,6 +26,11 @@ type Engine interface {
 	Inspect(ctx context.Context, idOrName string) (pod.Sandbox, error)
 	Sandboxes(ctx context.Context) ([]string, error)
 	Hints(ctx context.Context, emit func(pod.Hint)) error
+	Images(ctx context.Context) ([]pod.Image, error)
+	Image(ctx context.Context, name string) (pod.Image, error)
+	PullImage(ctx context.Context, ref string, auth pod.RegistryAuth, progress func()) error
+	RemoveImage(ctx context.Context, id string) error
+	ImageFilesystem(ctx context.Context) (pod.Filesystem, error)
 }
 
 // Line is what can befall the way to an engine.
@@ -46,6 +52,11 @@ type Subject struct {
 	Line     Line
 	Image    string // id of an image to make sandboxes from
 	Files    pod.Files
+	// Registry returns a new registry that the engine can pull from.
+	Registry func(t *testing.T, login registry.Login) Registry
+	// SystemCAOnly is set for an engine that trusts a registry's token service by the
+	// system's certificate authorities alone.
+	SystemCAOnly bool
 }
 
 // patience is how long an engine may take to tell or do something.

@@ -1,7 +1,8 @@
 // Package enginetest holds what tests need in place of, or beside, a Docker Engine.
 //
-// Contract says what an engine does, as tests. It runs on real engines, started by Start
-// in private namespaces (InNamespaces), and on Fake, so that the fake stays honest.
+// Contract and ImageContract say what an engine does, as tests. They run on real engines,
+// started by Start in private namespaces (InNamespaces), and on Fake, so that the fake
+// stays honest.
 //
 // # The fake's policy
 //
@@ -15,6 +16,10 @@
 // Several instances share one fake engine by View. What somebody does behind their back
 // with the docker command goes by User. Calls fail as Fail says: before they did anything,
 // or after, their answer being lost. Down takes the engine away as a whole.
+//
+// Its images are of one size and have no layers. It pulls from the registries that Registry
+// returns, which are in memory as well, and the images of an archive are named by the
+// archive's digest.
 //
 // String prints the state, one container a line in the order of names, such as
 //

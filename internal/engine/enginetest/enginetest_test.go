@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mascri/mascri/internal/pod"
+	"github.com/mascri/mascri/test/registry"
 )
 
 func newSubject(t *testing.T) (Subject, *Fake) {
@@ -17,6 +18,7 @@ func newSubject(t *testing.T) (Subject, *Fake) {
 	return Subject{
 		Instance: "ours", Engine: f, As: func(instance string) Engine { return f.View(instance) },
 		User: f.User(), Line: fakeLine{f}, Image: FakeImage, Files: Files(t),
+		Registry: func(_ *testing.T, login registry.Login) Registry { return f.Registry(login) },
 	}, f
 }
 
@@ -26,7 +28,9 @@ type fakeLine struct{ *Fake }
 func (l fakeLine) LoseAnswer(method string) { l.Fail(Fault{Method: method, Call: 1, Done: true}) }
 
 func TestFakeKeepsTheContract(t *testing.T) {
-	Contract(t, func(t *testing.T) Subject { s, _ := newSubject(t); return s })
+	fake := func(t *testing.T) Subject { s, _ := newSubject(t); return s }
+	Contract(t, fake)
+	ImageContract(t, fake)
 }
 
 func TestFakeFailsAsTold(t *testing.T) {

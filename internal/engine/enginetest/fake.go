@@ -35,7 +35,8 @@ func NewFake(t testing.TB, instance string) *Fake {
 			Kernel: "6.1.0", DefaultRuntime: "runc", Runtimes: []string{"io.containerd.runc.v2", "runc"}, Seccomp: true,
 			FirewallDriver: "iptables",
 		},
-		images:     map[string]string{FakeImage: FakeImage},
+		images:     map[string]*pod.Image{FakeImage: {ID: FakeImage, Size: fakeImageSize}},
+		registries: map[string]*fakeRegistry{},
 		containers: map[string]*pod.Sandbox{},
 		listeners:  map[chan pod.Hint]string{},
 		down:       make(chan struct{}),
@@ -69,7 +70,8 @@ func (f *Fake) Pools(ctx context.Context) (pools []netip.Prefix, err error) {
 // EnsureImage implements engine.Engine. It reads the archive, but takes any.
 func (f *Fake) EnsureImage(ctx context.Context, ref string, archive func() (io.ReadCloser, error)) (id string, err error) {
 	err = f.call(ctx, "EnsureImage", ref, func() error {
-		if id = f.images[ref]; id != "" {
+		if image := f.findImage(ref); image != nil {
+			id = image.ID
 			return nil
 		}
 		if archive == nil {
@@ -85,7 +87,7 @@ func (f *Fake) EnsureImage(ctx context.Context, ref string, archive func() (io.R
 			return err
 		}
 		id = "sha256:" + digest(text)
-		f.images[ref], f.images[id] = id, id
+		f.addImage(pod.Image{ID: id, Tags: []string{ref}})
 		return nil
 	})
 	return id, err
@@ -101,10 +103,11 @@ func (f *Fake) CreateSandbox(ctx context.Context, spec pod.SandboxSpec) (id stri
 		if f.find(spec.Name) != nil {
 			return errdefs.ErrAlreadyExists.WithMessage("name " + spec.Name + " is taken")
 		}
-		if f.images[spec.Image] == "" {
+		image := f.findImage(spec.Image)
+		if image == nil {
 			return errdefs.ErrNotFound.WithMessage("image " + spec.Image + " is missing")
 		}
-		id = f.create(spec.Name, f.images[spec.Image], config.Labels)
+		id = f.create(spec.Name, image.ID, config.Labels)
 		f.containers[id].Files = spec.Files
 		return nil
 	})

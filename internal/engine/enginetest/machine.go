@@ -12,7 +12,8 @@ import (
 type machine struct {
 	mu         sync.Mutex // guards all following fields
 	facts      pod.EngineFacts
-	images     map[string]string // by reference, and by id itself
+	images     map[string]*pod.Image    // by id
+	registries map[string]*fakeRegistry // by host
 	containers map[string]*pod.Sandbox
 	made       int // containers and processes so far
 	listeners  map[chan pod.Hint]string

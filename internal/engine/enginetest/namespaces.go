@@ -109,7 +109,20 @@ func mountOwn() error {
 			return fmt.Errorf("mount %s: %w", directory, err)
 		}
 	}
+	if err := mountOwnEtc(); err != nil {
+		return fmt.Errorf("mount /etc: %w", err)
+	}
 	return exec.Command("ip", "link", "set", "lo", "up").Run()
+}
+
+// mountOwnEtc makes what is written below /etc, such as an engine's key and the
+// certificates that it trusts, seen by nobody else and gone in the end.
+func mountOwnEtc() error {
+	upper, work := "/run/etc/upper", "/run/etc/work"
+	if err := errors.Join(os.MkdirAll(upper, 0o755), os.MkdirAll(work, 0o755)); err != nil {
+		return err
+	}
+	return unix.Mount("overlay", "/etc", "overlay", 0, "lowerdir=/etc,upperdir="+upper+",workdir="+work)
 }
 
 func self(next string) *exec.Cmd {

@@ -22,6 +22,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/mascri/mascri/internal/engine"
+	"github.com/mascri/mascri/test/registry"
 )
 
 // Real returns the subject that the engine at host is, reached through a proxy that can
@@ -48,7 +49,10 @@ func Real(t *testing.T, host string) Subject {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Subject{Instance: t.Name(), Engine: e, As: as, User: user, Line: line, Image: image, Files: Files(t)}
+	return Subject{
+		Instance: t.Name(), Engine: e, As: as, User: user, Line: line, Image: image, Files: Files(t),
+		Registry: func(t *testing.T, login registry.Login) Registry { return registry.Start(t, login) },
+	}
 }
 
 // dockerUser is a User with an API client in place of the docker command.
@@ -135,6 +139,13 @@ func (u dockerUser) State(t testing.TB, id string) string {
 		t.Fatal(err)
 	}
 	return string(got.Container.State.Status)
+}
+
+func (u dockerUser) Tag(t testing.TB, image, tag string) {
+	t.Helper()
+	if _, err := u.api.ImageTag(background, client.ImageTagOptions{Source: image, Target: tag}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (u dockerUser) removeAll(t *testing.T) {

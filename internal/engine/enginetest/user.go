@@ -14,6 +14,8 @@ type User interface {
 	Remove(t testing.TB, id string)
 	// State is "created", "running", "exited", or "" for what does not exist.
 	State(t testing.TB, id string) string
+	// Tag is docker tag.
+	Tag(t testing.TB, image, tag string)
 }
 
 // User acts on the fake.
