@@ -127,8 +127,8 @@ func TestImagesInUse(t *testing.T) {
 			_, err := n.image.RemoveImage(t.Context(), &cri.RemoveImageRequest{Image: &cri.ImageSpec{Image: name}})
 			return err
 		}
-		if err := remove(pause); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "sandbox image") {
-			t.Errorf("remove the sandbox image: %v", err)
+		if err := remove(pause); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), s.id) {
+			t.Errorf("remove the sandbox image in use: %v", err)
 		}
 		r := registry.Start(t, registry.Login{})
 		r.Push(t, "app", "1", registry.Image{Cmd: []string{"sh"}})
@@ -144,6 +144,10 @@ func TestImagesInUse(t *testing.T) {
 			}
 		}
 		n.removePod(t, s.id)
+		if err := remove(pause); err != nil { // pinned is a recommendation
+			t.Errorf("remove the sandbox image, no longer in use: %v", err)
+		}
+		n.removePod(t, n.runPod(t, config("web")).id) // it is loaded again
 		n.wantWhole(t, 0)
 	})
 }
