@@ -140,7 +140,7 @@ func (p *place) mascri(ctx context.Context, n *node, engine string, conf []byte)
 	}
 	return []contestant{
 		{about{name, "MasCRI, engine " + version, true}, runtime},
-		{about{"docker-" + version, "docker create + start, engine " + version, false}, bare},
+		{about{"docker-" + version, "docker create + start (--net=none), engine " + version, false}, bare},
 	}, nil
 }
 
