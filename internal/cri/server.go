@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -27,6 +28,22 @@ type Engine interface {
 	Remove(ctx context.Context, id string) error
 	// Inspect takes an id or a name; errdefs.ErrNotFound, pod.ErrForeign.
 	Inspect(ctx context.Context, idOrName string) (pod.Sandbox, error)
+}
+
+// Containers are the engine's workload containers. Engine's Start, Kill and Remove are
+// for them as well.
+type Containers interface {
+	// CreateContainer resolves the user, sets spec.User by that, and returns the id;
+	// errdefs.ErrAlreadyExists where the name is taken.
+	CreateContainer(ctx context.Context, spec pod.ContainerSpec) (string, error)
+	// InspectContainer takes an id or a name; errdefs.ErrNotFound, pod.ErrForeign.
+	InspectContainer(ctx context.Context, idOrName string) (pod.Container, error)
+	// Stop sends the container's stop signal, SIGKILL after grace, and returns once the
+	// process ended; nil when it does not run. Where ctx ends first, it still runs.
+	Stop(ctx context.Context, id string, grace time.Duration) error
+	// UpdateContainer sets the limits that Docker's API knows; a field of zero value
+	// stays as it is.
+	UpdateContainer(ctx context.Context, id string, resources *cri.LinuxContainerResources) error
 }
 
 // Images is the engine's store of images. The names it takes are of the forms that
@@ -57,14 +74,16 @@ type Network interface {
 	SetPodCIDRs(cidrs []netip.Prefix) error
 }
 
-// Index is the view of all sandboxes that lists and status answer from.
+// Index is the view of all sandboxes and containers that lists and status answer from.
 type Index interface {
 	Synced() <-chan struct{}
 	Refresh(ctx context.Context, id string) error
 	Hide(name string) (reveal func())
 	Sandbox(idOrPrefix string) (pod.Sandbox, error)
 	Sandboxes() []pod.Sandbox
-	Complete() bool // whether no sandbox is missing
+	Container(idOrPrefix string) (pod.Container, error)
+	Containers() []pod.Container
+	Complete() bool // whether no sandbox or container is missing
 	Drift() uint64
 }
 

@@ -40,7 +40,7 @@ func (e *Engine) CreateSandbox(ctx context.Context, spec pod.SandboxSpec) (strin
 	return result.ID, nil
 }
 
-// Start runs the sandbox. Starting one that runs is no error.
+// Start runs a container. Starting one that runs is no error.
 func (e *Engine) Start(ctx context.Context, id string) error {
 	c, err := e.connection(ctx)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 // client has under way.
 const removeAgain = 20 * time.Millisecond
 
-// Kill ends the sandbox's process by SIGKILL and returns once it ended. A sandbox that
+// Kill ends a container's process by SIGKILL and returns once it ended. One that
 // does not run or does not exist is no error.
 func (e *Engine) Kill(ctx context.Context, idOrName string) error {
 	c, id, err := e.own(ctx, idOrName)
@@ -34,7 +34,7 @@ func (e *Engine) Kill(ctx context.Context, idOrName string) error {
 	return err
 }
 
-// Remove removes the sandbox, running or not, with its anonymous volumes, and returns
+// Remove removes a container, running or not, with its anonymous volumes, and returns
 // once it is gone and its name free. One that does not exist is no error.
 func (e *Engine) Remove(ctx context.Context, idOrName string) error {
 	c, id, err := e.own(ctx, idOrName)
@@ -62,15 +62,19 @@ func (e *Engine) Remove(ctx context.Context, idOrName string) error {
 	}
 }
 
-// own returns the id of one of this instance's sandboxes, "" for what is none.
+// own returns the id of a sandbox or workload container of this instance, "" for what
+// is none.
 func (e *Engine) own(ctx context.Context, idOrName string) (*connection, string, error) {
 	c, err := e.connection(ctx)
 	if err != nil {
 		return nil, "", err
 	}
-	sandbox, err := e.inspect(ctx, c, idOrName)
-	if errors.Is(err, errdefs.ErrNotFound) || errors.Is(err, pod.ErrForeign) {
+	item, err := e.inspect(ctx, c, idOrName)
+	switch {
+	case errors.Is(err, errdefs.ErrNotFound) || errors.Is(err, pod.ErrForeign):
 		return c, "", nil
+	case err != nil:
+		return c, "", err
 	}
-	return c, sandbox.ID, err
+	return c, item.ID(), nil
 }

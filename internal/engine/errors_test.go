@@ -125,7 +125,7 @@ func TestSickEngines(t *testing.T) {
 		"start":     func() error { return hanging.Start(ctx, "a") },
 		"kill":      func() error { return hanging.Kill(ctx, "a") },
 		"remove":    func() error { return hanging.Remove(ctx, "a") },
-		"sandboxes": func() error { _, err := hanging.Sandboxes(ctx); return err },
+		"ids": func() error { _, err := hanging.IDs(ctx); return err },
 		"hints":     func() error { return hanging.Hints(ctx, func(h pod.Hint) { t.Errorf("hint %v", h) }) },
 	} {
 		if err := call(); !errors.Is(err, context.DeadlineExceeded) {

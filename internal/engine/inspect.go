@@ -21,31 +21,55 @@ import (
 // Inspect returns a sandbox by its id or name: ErrNotFound where there is no such
 // container, pod.ErrForeign where it is no sandbox of this instance.
 func (e *Engine) Inspect(ctx context.Context, idOrName string) (pod.Sandbox, error) {
-	c, err := e.connection(ctx)
+	item, err := e.Look(ctx, idOrName)
+	if err == nil && item.Sandbox == nil {
+		err = fmt.Errorf("container %s is no sandbox: %w", idOrName, pod.ErrForeign)
+	}
 	if err != nil {
 		return pod.Sandbox{}, err
 	}
-	sandbox, err := e.inspect(ctx, c, idOrName)
-	for err == nil && sandbox.Running {
+	return *item.Sandbox, nil
+}
+
+// InspectContainer is Inspect for a workload container.
+func (e *Engine) InspectContainer(ctx context.Context, idOrName string) (pod.Container, error) {
+	item, err := e.Look(ctx, idOrName)
+	if err == nil && item.Container == nil {
+		err = fmt.Errorf("container %s is no workload's: %w", idOrName, pod.ErrForeign)
+	}
+	if err != nil {
+		return pod.Container{}, err
+	}
+	return *item.Container, nil
+}
+
+// Look returns a sandbox or a workload container, whichever it is; errors as Inspect's.
+func (e *Engine) Look(ctx context.Context, idOrName string) (pod.Item, error) {
+	c, err := e.connection(ctx)
+	if err != nil {
+		return pod.Item{}, err
+	}
+	item, err := e.inspect(ctx, c, idOrName)
+	for err == nil && item.Sandbox != nil && item.Sandbox.Running {
+		sandbox := item.Sandbox
 		inode, own := netnsInode(sandbox.PID, sandbox.ID)
 		if own {
 			sandbox.NetnsInode = inode
 			break
 		}
 		// The pid can be another process's by now. It was the sandbox's if it still is.
-		before := sandbox
-		sandbox, err = e.inspect(ctx, c, before.ID)
-		if err == nil && sandbox.PID == before.PID && sandbox.StartedAt.Equal(before.StartedAt) {
-			sandbox.NetnsInode = inode
+		item, err = e.inspect(ctx, c, sandbox.ID)
+		if now := item.Sandbox; err == nil && now.PID == sandbox.PID && now.StartedAt.Equal(sandbox.StartedAt) {
+			now.NetnsInode = inode
 			break
 		}
 	}
-	return sandbox, err
+	return item, err
 }
 
-// Sandboxes returns the ids of all sandboxes of this instance, running or not. The
-// list is complete, or there is an error.
-func (e *Engine) Sandboxes(ctx context.Context) ([]string, error) {
+// IDs returns the ids of all sandboxes and workload containers of this instance,
+// running or not. The list is complete, or there is an error.
+func (e *Engine) IDs(ctx context.Context) ([]string, error) {
 	c, err := e.connection(ctx)
 	if err != nil {
 		return nil, err
@@ -68,32 +92,35 @@ func (e *Engine) Sandboxes(ctx context.Context) ([]string, error) {
 }
 
 // inspect is one request; it leaves NetnsInode out.
-func (e *Engine) inspect(ctx context.Context, c *connection, idOrName string) (pod.Sandbox, error) {
+func (e *Engine) inspect(ctx context.Context, c *connection, idOrName string) (pod.Item, error) {
 	if strings.TrimSpace(idOrName) == "" {
-		return pod.Sandbox{}, errdefs.ErrNotFound.WithMessage("inspect container: no id or name given")
+		return pod.Item{}, errdefs.ErrNotFound.WithMessage("inspect container: no id or name given")
 	}
 	what := "inspect container " + idOrName
 	result, err := c.api.ContainerInspect(ctx, idOrName, client.ContainerInspectOptions{})
 	if err != nil {
-		return pod.Sandbox{}, e.failed(what, err)
+		return pod.Item{}, e.failed(what, err)
 	}
 	in := result.Container
 	if in.Config == nil || in.State == nil {
-		return pod.Sandbox{}, fmt.Errorf("%s: %w", what, errdefs.ErrInternal.WithMessage("the engine's answer lacks Config or State"))
+		return pod.Item{}, fmt.Errorf("%s: %w", what, errdefs.ErrInternal.WithMessage("the engine's answer lacks Config or State"))
 	}
 	label, err := e.decode(in.ID, in.Config.Labels)
 	if err != nil {
-		return pod.Sandbox{}, err
+		return pod.Item{}, err
 	}
 	times, err := parseTimes(in.Created, in.State.StartedAt, in.State.FinishedAt)
 	if err != nil {
-		return pod.Sandbox{}, fmt.Errorf("%s: %w", what, err)
+		return pod.Item{}, fmt.Errorf("%s: %w", what, err)
 	}
-	return sandbox(in, label, times), nil
+	if label.Kind == pod.KindContainer {
+		return pod.Item{Container: workload(in, label, times)}, nil
+	}
+	return pod.Item{Sandbox: sandbox(in, label, times)}, nil
 }
 
-func sandbox(in container.InspectResponse, label pod.Decoded, times [3]time.Time) pod.Sandbox {
-	s := pod.Sandbox{
+func sandbox(in container.InspectResponse, label pod.Decoded, times [3]time.Time) *pod.Sandbox {
+	s := &pod.Sandbox{
 		ID:             in.ID,
 		Name:           strings.TrimPrefix(in.Name, "/"),
 		Instance:       label.Instance,
@@ -111,6 +138,29 @@ func sandbox(in container.InspectResponse, label pod.Decoded, times [3]time.Time
 		s.PID = in.State.Pid
 	}
 	return s
+}
+
+func workload(in container.InspectResponse, label pod.Decoded, times [3]time.Time) *pod.Container {
+	c := &pod.Container{
+		Fixed:      label.Container,
+		ID:         in.ID,
+		Name:       strings.TrimPrefix(in.Name, "/"),
+		Instance:   label.Instance,
+		Image:      in.Image,
+		CreatedAt:  times[0],
+		StartedAt:  times[1],
+		FinishedAt: times[2],
+		Running:    in.State.Running,
+		ExitCode:   in.State.ExitCode,
+		OOMKilled:  in.State.OOMKilled,
+		Resources:  translate.ResourcesInForce(in.HostConfig),
+	}
+	if c.Running {
+		c.PID = in.State.Pid
+	} else {
+		c.StartError = in.State.Error
+	}
+	return c
 }
 
 // files are those that translation bound into the sandbox. The engine's own fields for
@@ -132,11 +182,16 @@ func files(hostConfig *container.HostConfig) (files pod.Files) {
 	return files
 }
 
-// decode returns the label of one of this instance's sandboxes, else pod.ErrForeign.
+// decode returns the label of one of this instance's sandboxes or workload containers,
+// else pod.ErrForeign.
 func (e *Engine) decode(id string, labels map[string]string) (pod.Decoded, error) {
 	label, err := pod.DecodeLabels(labels)
-	if err == nil && label.Instance != e.instance {
+	switch {
+	case err != nil:
+	case label.Instance != e.instance:
 		err = fmt.Errorf("made by instance %q: %w", label.Instance, pod.ErrForeign)
+	case label.Kind == pod.KindProbe:
+		err = fmt.Errorf("made to look into an image: %w", pod.ErrForeign)
 	}
 	if err != nil {
 		return pod.Decoded{}, fmt.Errorf("container %s: %w", id, err)

@@ -57,7 +57,7 @@ func TestEngineIsReplaced(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				_, err := e.Sandboxes(t.Context())
+				_, err := e.IDs(t.Context())
 				if err != nil && !errors.Is(err, errdefs.ErrUnavailable) {
 					t.Errorf("sandboxes meanwhile: %v", err)
 				}

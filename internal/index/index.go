@@ -1,4 +1,4 @@
-// Package index is the in-memory view of the engine's sandboxes: what every list
+// Package index is the in-memory view of the engine's sandboxes and containers: what every list
 // and status answers from, without a call to the engine.
 //
 // The engine's event stream is lossy, so an event never carries state here: it is
@@ -12,21 +12,20 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"sync"
 
 	"github.com/containerd/errdefs"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/mascri/mascri/internal/pod"
 )
 
 // Source is the engine, as far as the index asks it.
 type Source interface {
-	// Sandboxes returns the ids of all our sandboxes, complete or an error.
-	Sandboxes(ctx context.Context) ([]string, error)
-	// Inspect returns errdefs.ErrNotFound or pod.ErrForeign for what is no sandbox of ours.
-	Inspect(ctx context.Context, id string) (pod.Sandbox, error)
+	// IDs returns the ids of all our sandboxes and containers, complete or an error.
+	IDs(ctx context.Context) ([]string, error)
+	// Look returns errdefs.ErrNotFound or pod.ErrForeign for what is not ours.
+	Look(ctx context.Context, id string) (pod.Item, error)
 	// Hints calls f for each hint until the stream ends, first with pod.HintConnected.
 	Hints(ctx context.Context, f func(pod.Hint)) error
 }
@@ -60,7 +59,7 @@ type Index struct {
 // entry is what is known of one id. It outlives the container only while a refresh
 // is under way, so that a slow inspect can't bring a removed sandbox back.
 type entry struct {
-	sandbox pod.Sandbox
+	item    pod.Item
 	present bool
 	applied uint64 // ticket of the refresh that the entry shows
 	pending int    // refreshes under way
@@ -84,13 +83,13 @@ func (x *Index) Refresh(ctx context.Context, id string) error {
 // refresh tells whether the index changed.
 func (x *Index) refresh(ctx context.Context, id string) (bool, error) {
 	ticket := x.begin(id)
-	sandbox, err := x.opts.Source.Inspect(ctx, id)
+	item, err := x.opts.Source.Look(ctx, id)
 	gone := errdefs.IsNotFound(err) || errors.Is(err, pod.ErrForeign)
 	if err != nil && !gone {
-		x.finish(id, 0, pod.Sandbox{}, false)
-		return false, fmt.Errorf("refresh sandbox %q: %w", id, err)
+		x.finish(id, 0, pod.Item{}, false)
+		return false, fmt.Errorf("refresh container %q: %w", id, err)
 	}
-	return x.finish(id, ticket, sandbox, !gone), nil
+	return x.finish(id, ticket, item, !gone), nil
 }
 
 func (x *Index) begin(id string) uint64 {
@@ -108,7 +107,7 @@ func (x *Index) begin(id string) uint64 {
 
 // finish applies what a refresh saw, unless a refresh begun later was applied
 // already. Ticket 0 applies nothing.
-func (x *Index) finish(id string, ticket uint64, sandbox pod.Sandbox, present bool) bool {
+func (x *Index) finish(id string, ticket uint64, item pod.Item, present bool) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	e := x.entries[id]
@@ -120,8 +119,8 @@ func (x *Index) finish(id string, ticket uint64, sandbox pod.Sandbox, present bo
 		x.unread[id] = true
 	}
 	if ticket > e.applied {
-		changed = e.present != present || present && !same(e.sandbox, sandbox)
-		e.sandbox, e.present, e.applied = sandbox, present, ticket
+		changed = e.present != present || present && !same(e.item, item)
+		e.item, e.present, e.applied = item, present, ticket
 	}
 	if !e.present && e.pending == 0 {
 		delete(x.entries, id)
@@ -129,13 +128,29 @@ func (x *Index) finish(id string, ticket uint64, sandbox pod.Sandbox, present bo
 	return changed
 }
 
-// same compares what can change in a sandbox's life.
-func same(a, b pod.Sandbox) bool {
+// same compares what can change in a container's life.
+func same(a, b pod.Item) bool {
+	switch {
+	case a.Sandbox != nil && b.Sandbox != nil:
+		return sameSandbox(*a.Sandbox, *b.Sandbox)
+	case a.Container != nil && b.Container != nil:
+		return sameContainer(*a.Container, *b.Container)
+	}
+	return false
+}
+
+func sameSandbox(a, b pod.Sandbox) bool {
 	return a.Running == b.Running && a.PID == b.PID && a.ExitCode == b.ExitCode && a.NetnsInode == b.NetnsInode &&
 		a.StartedAt.Equal(b.StartedAt) && a.FinishedAt.Equal(b.FinishedAt)
 }
 
-// Hide keeps the sandbox of that engine name out of lists and look-ups until
+func sameContainer(a, b pod.Container) bool {
+	return a.Running == b.Running && a.PID == b.PID && a.ExitCode == b.ExitCode && a.OOMKilled == b.OOMKilled &&
+		a.StartError == b.StartError && proto.Equal(a.Resources, b.Resources) &&
+		a.StartedAt.Equal(b.StartedAt) && a.FinishedAt.Equal(b.FinishedAt)
+}
+
+// Hide keeps the container of that engine name out of lists and look-ups until
 // reveal is called: a sandbox being made is nobody's business yet. Hides add up.
 func (x *Index) Hide(name string) (reveal func()) {
 	x.mu.Lock()
@@ -150,54 +165,9 @@ func (x *Index) Hide(name string) (reveal func()) {
 	})
 }
 
-// Sandboxes returns all sandboxes that are not hidden, newest first.
-func (x *Index) Sandboxes() []pod.Sandbox {
-	x.mu.Lock()
-	list := make([]pod.Sandbox, 0, len(x.entries))
-	for _, e := range x.entries {
-		if x.visible(e) {
-			list = append(list, e.sandbox)
-		}
-	}
-	x.mu.Unlock()
-	slices.SortFunc(list, func(a, b pod.Sandbox) int {
-		if c := b.CreatedAt.Compare(a.CreatedAt); c != 0 {
-			return c
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
-	return list
-}
+func (x *Index) visible(e *entry) bool { return e.present && x.hidden[e.item.Name()] == 0 }
 
-// Sandbox looks a sandbox up by its id or a unique prefix of it. The error is
-// errdefs.ErrNotFound, or ErrInvalidArgument for none or a prefix of several.
-func (x *Index) Sandbox(id string) (pod.Sandbox, error) {
-	if id == "" {
-		return pod.Sandbox{}, fmt.Errorf("sandbox id: missing: %w", errdefs.ErrInvalidArgument)
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if e := x.entries[id]; e != nil && x.visible(e) {
-		return e.sandbox, nil
-	}
-	var found []pod.Sandbox
-	for full, e := range x.entries {
-		if strings.HasPrefix(full, id) && x.visible(e) {
-			found = append(found, e.sandbox)
-		}
-	}
-	switch len(found) {
-	case 0:
-		return pod.Sandbox{}, fmt.Errorf("sandbox %q: %w", id, errdefs.ErrNotFound)
-	case 1:
-		return found[0], nil
-	}
-	return pod.Sandbox{}, fmt.Errorf("sandbox id %q fits %d sandboxes; give more of it: %w", id, len(found), errdefs.ErrInvalidArgument)
-}
-
-func (x *Index) visible(e *entry) bool { return e.present && x.hidden[e.sandbox.Name] == 0 }
-
-// Drift is how many sandboxes a resync found to differ from what hints had told,
+// Drift is how many containers a resync found to differ from what hints had told,
 // since start.
 func (x *Index) Drift() uint64 {
 	x.mu.Lock()
@@ -205,7 +175,7 @@ func (x *Index) Drift() uint64 {
 	return x.drift
 }
 
-// Complete tells whether every sandbox that the engine told of could be inspected.
+// Complete tells whether every container that the engine told of could be inspected.
 func (x *Index) Complete() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()

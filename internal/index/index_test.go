@@ -55,7 +55,7 @@ func (s *source) remove(id string) {
 	delete(s.sandboxes, id)
 }
 
-func (s *source) Sandboxes(context.Context) ([]string, error) {
+func (s *source) IDs(context.Context) ([]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var ids []string
@@ -65,12 +65,12 @@ func (s *source) Sandboxes(context.Context) ([]string, error) {
 	return ids, s.listErr
 }
 
-func (s *source) Inspect(_ context.Context, id string) (pod.Sandbox, error) {
+func (s *source) Look(_ context.Context, id string) (pod.Item, error) {
 	s.mu.Lock()
 	s.inspects++
 	if id == s.stuck {
 		s.mu.Unlock()
-		return pod.Sandbox{}, errors.New("stuck")
+		return pod.Item{}, errors.New("stuck")
 	}
 	seen, ok := s.sandboxes[id]
 	slow, fail := s.slow, s.failNext
@@ -80,12 +80,12 @@ func (s *source) Inspect(_ context.Context, id string) (pod.Sandbox, error) {
 		<-slow
 	}
 	if fail {
-		return pod.Sandbox{}, fmt.Errorf("%s: %w", id, errdefs.ErrUnavailable)
+		return pod.Item{}, fmt.Errorf("%s: %w", id, errdefs.ErrUnavailable)
 	}
 	if !ok {
-		return pod.Sandbox{}, fmt.Errorf("%s: %w", id, errdefs.ErrNotFound)
+		return pod.Item{}, fmt.Errorf("%s: %w", id, errdefs.ErrNotFound)
 	}
-	return seen, nil
+	return pod.Item{Sandbox: &seen}, nil
 }
 
 func (s *source) Hints(ctx context.Context, f func(pod.Hint)) error {

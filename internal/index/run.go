@@ -81,7 +81,7 @@ func (x *Index) work(ctx context.Context, q *queue) error {
 	}
 }
 
-// resync makes the index complete, but for sandboxes that the engine can't inspect:
+// resync makes the index complete, but for containers that the engine can't inspect:
 // those are tried again by themselves, as one stuck container must not keep the node
 // down. If the engine itself fails, all is asked for again.
 func (x *Index) resync(ctx context.Context, q *queue) {
@@ -106,14 +106,14 @@ func (x *Index) again(ctx context.Context, q *queue, err error) {
 	if err == nil || ctx.Err() != nil {
 		return
 	}
-	x.opts.Logger.Warn("reading the engine's sandboxes failed; trying again", "error", err)
+	x.opts.Logger.Warn("reading the engine's containers failed; trying again", "error", err)
 	time.AfterFunc(retryMost, q.addAll)
 }
 
 func (x *Index) list(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, listLimit)
 	defer cancel()
-	return x.opts.Source.Sandboxes(ctx)
+	return x.opts.Source.IDs(ctx)
 }
 
 func (x *Index) isSynced() bool {
@@ -153,7 +153,7 @@ func (x *Index) refreshAll(ctx context.Context, q *queue, ids []string, drift fu
 				return err
 			}
 			wait := q.retry(id)
-			x.opts.Logger.Warn("a sandbox could not be inspected; trying again", "sandbox", id, "error", err, "wait", wait)
+			x.opts.Logger.Warn("a container could not be inspected; trying again", "container", id, "error", err, "wait", wait)
 			return nil
 		})
 	}

@@ -24,8 +24,23 @@ func (s Sandbox) Matches(filter *cri.PodSandboxFilter, state cri.PodSandboxState
 	if want := filter.GetState(); want != nil && want.GetState() != state {
 		return false
 	}
-	for key, value := range filter.GetLabelSelector() {
-		if got, ok := s.Config.GetLabels()[key]; !ok || got != value {
+	return selects(filter.GetLabelSelector(), s.Config.GetLabels())
+}
+
+// Matches is Sandbox.Matches for a workload container.
+func (c Container) Matches(filter *cri.ContainerFilter) bool {
+	if !strings.HasPrefix(c.ID, filter.GetId()) || !strings.HasPrefix(c.SandboxID, filter.GetPodSandboxId()) {
+		return false
+	}
+	if want := filter.GetState(); want != nil && want.GetState() != c.State() {
+		return false
+	}
+	return selects(filter.GetLabelSelector(), c.Config.GetLabels())
+}
+
+func selects(selector, labels map[string]string) bool {
+	for key, value := range selector {
+		if got, ok := labels[key]; !ok || got != value {
 			return false
 		}
 	}

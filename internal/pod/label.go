@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -14,51 +15,90 @@ import (
 // ours to touch.
 const LabelKey = "io.mascri.v1"
 
-// kindSandbox marks the label of a sandbox, as against that of a container.
-const kindSandbox = "sandbox"
+// Kind says what a container of ours is for.
+type Kind string
 
-// ErrForeign tells of a container that is not a sandbox made by any MasCRI that
-// this build understands. Such a container is never changed.
-var ErrForeign = errors.New("not a sandbox of MasCRI")
+// The kinds of containers that MasCRI makes.
+const (
+	KindSandbox   Kind = "sandbox"
+	KindContainer Kind = "container" // of a workload
+	// KindProbe is a container that never runs: it shows what is in an image.
+	KindProbe Kind = "probe"
+)
 
-// Decoded is what a sandbox's label holds: all that is fixed at its creation.
+// ErrForeign tells of a container that was not made by any MasCRI that this build
+// understands, or is not of the kind asked for. Such a container is never changed.
+var ErrForeign = errors.New("not ours")
+
+// Decoded is what the label of a container of ours holds: all that is fixed at its
+// creation.
 type Decoded struct {
+	Kind           Kind
 	Instance       string
-	Config         *cri.PodSandboxConfig
-	RuntimeHandler string
+	Config         *cri.PodSandboxConfig // of KindSandbox
+	RuntimeHandler string                // of KindSandbox
+	Container      Fixed                 // of KindContainer
 }
 
 // label is the JSON form.
 type label struct {
-	Kind           string          `json:"kind"`
+	Kind           Kind            `json:"kind"`
 	Instance       string          `json:"instance"`
 	RuntimeHandler string          `json:"runtimeHandler,omitempty"`
-	Config         json.RawMessage `json:"config"`
+	Config         json.RawMessage `json:"config,omitempty"`
+	Sandbox        string          `json:"sandbox,omitempty"` // that a workload container joins
+	ImageRef       string          `json:"imageRef,omitempty"`
+	LogPath        string          `json:"logPath,omitempty"`
+	UID            int64           `json:"uid,omitempty"`
+	GID            int64           `json:"gid,omitempty"`
+	Groups         []int64         `json:"groups,omitempty"`
 }
 
 // Labels returns the engine labels of a sandbox: LabelKey, which is all that is
 // ever read back, and the plain io.kubernetes.* ones as a courtesy to other tools.
 func Labels(spec SandboxSpec) (map[string]string, error) {
-	config, err := protojson.Marshal(spec.Config)
-	if err != nil {
-		return nil, fmt.Errorf("encode sandbox config: %w", err)
+	l := label{Kind: KindSandbox, Instance: spec.Instance, RuntimeHandler: spec.RuntimeHandler}
+	return encode(l, spec.Config, spec.Config.GetMetadata(), "POD")
+}
+
+// ContainerLabels is Labels for a workload container.
+func ContainerLabels(spec ContainerSpec) (map[string]string, error) {
+	l := label{
+		Kind: KindContainer, Instance: spec.Instance, Sandbox: spec.SandboxID, ImageRef: spec.ImageRef, LogPath: spec.LogPath,
+		UID: spec.User.UID, GID: spec.User.GID, Groups: spec.User.Groups,
 	}
-	text, err := json.Marshal(label{Kind: kindSandbox, Instance: spec.Instance, RuntimeHandler: spec.RuntimeHandler, Config: config})
+	return encode(l, spec.Config, spec.Sandbox.Config.GetMetadata(), spec.Config.GetMetadata().GetName())
+}
+
+// ProbeLabels are those of a container of KindProbe.
+func ProbeLabels(instance string) (map[string]string, error) {
+	text, err := json.Marshal(label{Kind: KindProbe, Instance: instance})
 	if err != nil {
 		return nil, fmt.Errorf("encode label %s: %w", LabelKey, err)
 	}
-	m := spec.Config.GetMetadata()
+	return map[string]string{LabelKey: string(text)}, nil
+}
+
+func encode(l label, config proto.Message, m *cri.PodSandboxMetadata, container string) (map[string]string, error) {
+	var err error
+	if l.Config, err = protojson.Marshal(config); err != nil {
+		return nil, fmt.Errorf("encode %s config: %w", l.Kind, err)
+	}
+	text, err := json.Marshal(l)
+	if err != nil {
+		return nil, fmt.Errorf("encode label %s: %w", LabelKey, err)
+	}
 	return map[string]string{
 		LabelKey:                       string(text),
 		"io.kubernetes.pod.name":       m.GetName(),
 		"io.kubernetes.pod.namespace":  m.GetNamespace(),
 		"io.kubernetes.pod.uid":        m.GetUid(),
-		"io.kubernetes.container.name": "POD",
+		"io.kubernetes.container.name": container,
 	}, nil
 }
 
-// DecodeLabels reads a sandbox's labels. The error is ErrForeign where they are
-// not those of a sandbox, or of a form that this build does not know.
+// DecodeLabels reads the labels of a container of ours. The error is ErrForeign where
+// they are of no MasCRI, or of a form that this build does not know.
 func DecodeLabels(labels map[string]string) (Decoded, error) {
 	text, ok := labels[LabelKey]
 	if !ok {
@@ -68,13 +108,31 @@ func DecodeLabels(labels map[string]string) (Decoded, error) {
 	if err := json.Unmarshal([]byte(text), &l); err != nil {
 		return Decoded{}, fmt.Errorf("label %s: %w: %w", LabelKey, err, ErrForeign)
 	}
-	if l.Kind != kindSandbox || l.Instance == "" {
-		return Decoded{}, fmt.Errorf("label %s: kind %q of instance %q: %w", LabelKey, l.Kind, l.Instance, ErrForeign)
+	if l.Instance == "" {
+		return Decoded{}, fmt.Errorf("label %s: no instance: %w", LabelKey, ErrForeign)
 	}
-	config := &cri.PodSandboxConfig{}
-	// A later build may have stored fields that this one does not know.
+	d := Decoded{Kind: l.Kind, Instance: l.Instance}
+	switch l.Kind {
+	case KindProbe:
+		return d, nil
+	case KindSandbox:
+		d.RuntimeHandler, d.Config = l.RuntimeHandler, &cri.PodSandboxConfig{}
+		return d, l.decode(d.Config)
+	case KindContainer:
+		d.Container = Fixed{
+			SandboxID: l.Sandbox, Config: &cri.ContainerConfig{}, ImageRef: l.ImageRef, LogPath: l.LogPath,
+			User: User{UID: l.UID, GID: l.GID, Groups: l.Groups},
+		}
+		return d, l.decode(d.Container.Config)
+	}
+	return Decoded{}, fmt.Errorf("label %s: kind %q: %w", LabelKey, l.Kind, ErrForeign)
+}
+
+// decode reads the config. A later build may have stored fields that this one does not
+// know.
+func (l label) decode(config proto.Message) error {
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(l.Config, config); err != nil {
-		return Decoded{}, fmt.Errorf("label %s: config: %w: %w", LabelKey, err, ErrForeign)
+		return fmt.Errorf("label %s: config: %w: %w", LabelKey, err, ErrForeign)
 	}
-	return Decoded{Instance: l.Instance, Config: config, RuntimeHandler: l.RuntimeHandler}, nil
+	return nil
 }

@@ -17,6 +17,18 @@ func SandboxName(m *cri.PodSandboxMetadata) string {
 	return fmt.Sprintf("k8s_POD_%s_%s_%s_%d", escape(m.GetName()), escape(m.GetNamespace()), escape(m.GetUid()), m.GetAttempt())
 }
 
+// ContainerName is the engine's name for the container m of pod p, in the form that
+// dockershim gave as well: k8s_<container>_<pod>_<namespace>_<uid>_<attempt>, where the
+// attempt is the container's own. A container is never named POD, as Kubernetes allows
+// no upper case.
+func ContainerName(m *cri.ContainerMetadata, p *cri.PodSandboxMetadata) string {
+	name := escape(m.GetName())
+	if name == "POD" {
+		name = "..50OD"
+	}
+	return fmt.Sprintf("k8s_%s_%s_%s_%s_%d", name, escape(p.GetName()), escape(p.GetNamespace()), escape(p.GetUid()), m.GetAttempt())
+}
+
 // escape makes s fit for one part of an engine name, which allows [a-zA-Z0-9_.-]:
 // any other byte, and "_" as it separates the parts, becomes ".." and two hex
 // digits. A Kubernetes name has no two dots in a row, so it stays as it is; "..",

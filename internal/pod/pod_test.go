@@ -42,7 +42,7 @@ func TestLabelsRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := pod.Decoded{Instance: spec.Instance, Config: spec.Config, RuntimeHandler: spec.RuntimeHandler}
+	want := pod.Decoded{Kind: pod.KindSandbox, Instance: spec.Instance, Config: spec.Config, RuntimeHandler: spec.RuntimeHandler}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}

@@ -24,7 +24,8 @@ type Engine interface {
 	Kill(ctx context.Context, idOrName string) error
 	Remove(ctx context.Context, idOrName string) error
 	Inspect(ctx context.Context, idOrName string) (pod.Sandbox, error)
-	Sandboxes(ctx context.Context) ([]string, error)
+	Look(ctx context.Context, idOrName string) (pod.Item, error)
+	IDs(ctx context.Context) ([]string, error)
 	Hints(ctx context.Context, emit func(pod.Hint)) error
 	Images(ctx context.Context) ([]pod.Image, error)
 	Image(ctx context.Context, name string) (pod.Image, error)

@@ -122,7 +122,7 @@ func removeIsIdempotent(t *testing.T, s Subject) {
 			t.Errorf("remove %s: %v", id, err)
 		}
 	}
-	if ids, err := s.Engine.Sandboxes(t.Context()); err != nil || len(ids) != 0 {
+	if ids, err := s.Engine.IDs(t.Context()); err != nil || len(ids) != 0 {
 		t.Errorf("left: %v, %v", ids, err)
 	}
 	s.create(t, "a")
@@ -169,7 +169,7 @@ func independent(t *testing.T, s Subject) {
 		})
 	}
 	all.Wait()
-	if ids, err := s.Engine.Sandboxes(t.Context()); err != nil || len(ids) != 0 {
+	if ids, err := s.Engine.IDs(t.Context()); err != nil || len(ids) != 0 {
 		t.Errorf("left: %v, %v", ids, err)
 	}
 }

@@ -55,7 +55,7 @@ func listIsOwn(t *testing.T, s Subject) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string][]string{s.Instance: {created, running, ended}, "other": {other}, "third": {}} {
-		got, err := s.As(name).Sandboxes(t.Context())
+		got, err := s.As(name).IDs(t.Context())
 		slices.Sort(got)
 		slices.Sort(want)
 		if err != nil || !slices.Equal(got, want) {
@@ -101,7 +101,7 @@ func foreignLeftAlone(t *testing.T, s Subject) {
 			t.Errorf("container %s is %q, it ran", name, state)
 		}
 	}
-	if ids, err := s.Engine.Sandboxes(t.Context()); err != nil || len(ids) != 0 {
+	if ids, err := s.Engine.IDs(t.Context()); err != nil || len(ids) != 0 {
 		t.Errorf("sandboxes: %v, %v; want none", ids, err)
 	}
 }
@@ -159,7 +159,7 @@ func calls(s Subject) map[string]func(context.Context) error {
 		"Kill":      func(ctx context.Context) error { return s.Engine.Kill(ctx, "missing") },
 		"Remove":    func(ctx context.Context) error { return s.Engine.Remove(ctx, "missing") },
 		"Inspect":   func(ctx context.Context) error { _, err := s.Engine.Inspect(ctx, "missing"); return err },
-		"Sandboxes": func(ctx context.Context) error { _, err := s.Engine.Sandboxes(ctx); return err },
+		"IDs": func(ctx context.Context) error { _, err := s.Engine.IDs(ctx); return err },
 		"Hints":     func(ctx context.Context) error { return s.Engine.Hints(ctx, func(pod.Hint) {}) },
 	}
 }

@@ -158,9 +158,19 @@ func (f *Fake) Inspect(ctx context.Context, idOrName string) (sandbox pod.Sandbo
 	return sandbox, err
 }
 
-// Sandboxes implements engine.Engine.
-func (f *Fake) Sandboxes(ctx context.Context) (ids []string, err error) {
-	err = f.call(ctx, "Sandboxes", "", func() error {
+// Look implements engine.Engine. It is an Inspect to faults and holds, as it is one
+// request to an engine.
+func (f *Fake) Look(ctx context.Context, idOrName string) (pod.Item, error) {
+	sandbox, err := f.Inspect(ctx, idOrName)
+	if err != nil {
+		return pod.Item{}, err
+	}
+	return pod.Item{Sandbox: &sandbox}, nil
+}
+
+// IDs implements engine.Engine.
+func (f *Fake) IDs(ctx context.Context) (ids []string, err error) {
+	err = f.call(ctx, "IDs", "", func() error {
 		for _, id := range slices.Sorted(maps.Keys(f.containers)) {
 			if _, err := f.own(id); err == nil {
 				ids = append(ids, id)

@@ -166,7 +166,7 @@ var requests = map[string]*regexp.Regexp{
 	"Kill":          regexp.MustCompile(`^POST .*/containers/[^/]+/kill$`),
 	"Remove":        regexp.MustCompile(`^DELETE .*/containers/[^/]+$`),
 	"Inspect":       regexp.MustCompile(`^GET .*/containers/[^/]+/json$`),
-	"Sandboxes":     regexp.MustCompile(`^GET .*/containers/json$`),
+	"IDs":           regexp.MustCompile(`^GET .*/containers/json$`),
 }
 
 // proxy stands between an Engine and its engine.
