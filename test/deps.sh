@@ -15,6 +15,7 @@ needs="
 dockerd docker.io
 docker docker-cli
 iptables iptables
+nft nftables
 ip iproute2
 nsenter util-linux
 busybox busybox-static
