@@ -52,7 +52,7 @@ func newDaemon(cfg config.Config, log *slog.Logger) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	eng, err := engine.New(engine.Options{Host: cfg.Engine.Host, Instance: instance, Logger: log})
+	eng, err := engine.New(engine.Options{Host: cfg.Engine.Host, Instance: instance, SharedShims: cfg.Engine.SharedShims, Logger: log})
 	if err != nil {
 		return nil, err
 	}
