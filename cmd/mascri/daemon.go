@@ -19,6 +19,7 @@ import (
 	"github.com/mascri/mascri/internal/index"
 	"github.com/mascri/mascri/internal/network"
 	"github.com/mascri/mascri/internal/sandboximage"
+	"github.com/mascri/mascri/internal/stats"
 )
 
 const (
@@ -38,6 +39,7 @@ type daemon struct {
 	network  *network.Network
 	health   *health.Monitor
 	index    *index.Index
+	stats    *stats.Stats
 	cri      *cri.Server
 }
 
@@ -58,9 +60,10 @@ func newDaemon(cfg config.Config, log *slog.Logger) (*daemon, error) {
 	}
 	d.health = health.New(eng, log)
 	d.index = index.New(index.Options{Source: eng, Logger: log, Changed: func(id string) { d.cri.Changed(id) }, Connected: d.connected})
+	d.stats = stats.New(stats.Options{Proc: "/proc", Cgroups: "/sys/fs/cgroup", Logger: log})
 	ref, archive := sandboxImage(cfg)
 	d.cri = cri.New(cri.Options{
-		Engine: eng, Images: eng, Network: d.network, Index: d.index, Health: d.health, Logger: log,
+		Engine: eng, Images: eng, Network: d.network, Index: d.index, Health: d.health, Usage: d.stats, Logger: log,
 		Version: version, FilesDir: filepath.Join(cfg.StateDir, "sandboxes"), Instance: instance, SandboxImage: ref, ImageArchive: archive, Config: cfg, Step: steps,
 	})
 	return d, nil
@@ -95,7 +98,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, parts := errgroup.WithContext(parts)
-	for _, part := range []func(context.Context) error{d.health.Run, d.index.Run, d.network.Run, d.cri.Run} {
+	for _, part := range []func(context.Context) error{d.health.Run, d.index.Run, d.network.Run, d.stats.Run, d.cri.Run} {
 		group.Go(func() error { return part(parts) })
 	}
 	group.Go(func() error { return server.Serve(listener) })
