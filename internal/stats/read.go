@@ -118,8 +118,7 @@ func (r *reader) pressure(dir, name string) *pod.Pressure {
 }
 
 // read returns errGone where nothing of the cgroup is left.
-func (g *group) read() (*pod.Usage, error) {
-	r := new(reader)
+func (g *group) read(r *reader) (*pod.Usage, error) {
 	usage := &pod.Usage{At: time.Now()}
 	if g.unified != "" {
 		usage.CPU, usage.Memory = r.cpuV2(g.unified), r.memoryV2(g.unified)

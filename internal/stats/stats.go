@@ -29,6 +29,7 @@ type Stats struct {
 	opts    Options
 	unified bool        // cgroup v2
 	due     chan string // ids of containers whose layer is to be measured
+	readers sync.Pool   // of *reader
 
 	mu    sync.Mutex // guards all following fields
 	known map[string]*known
@@ -44,7 +45,10 @@ type known struct {
 
 // New returns the statistics of this node. Run measures layers.
 func New(opts Options) *Stats {
-	return &Stats{opts: opts, unified: isUnified(opts.Cgroups), due: make(chan string, layersDue), known: map[string]*known{}}
+	return &Stats{
+		opts: opts, unified: isUnified(opts.Cgroups), due: make(chan string, layersDue),
+		readers: sync.Pool{New: func() any { return new(reader) }}, known: map[string]*known{},
+	}
 }
 
 // Container returns what c uses. It never fails: what can't be read is left out.
@@ -117,7 +121,7 @@ func (s *Stats) sum(sandbox pod.Sandbox, containers []pod.Container) (usage *pod
 		if err != nil {
 			continue
 		}
-		part, err := g.read()
+		part, err := s.readGroup(g)
 		if err != nil {
 			continue
 		}
@@ -133,7 +137,7 @@ func (s *Stats) sum(sandbox pod.Sandbox, containers []pod.Container) (usage *pod
 // read reads the cgroup that is remembered under id, or else the one that find finds.
 func (s *Stats) read(id string, find func() (*group, error)) *pod.Usage {
 	if g := s.remembered(id); g != nil {
-		if usage, err := g.read(); err == nil {
+		if usage, err := s.readGroup(g); err == nil {
 			s.setRate(id, usage)
 			return usage
 		}
@@ -151,13 +155,19 @@ func (s *Stats) readFound(id string, find func() (*group, error)) (*pod.Usage, e
 	if err != nil {
 		return nil, err
 	}
-	usage, err := g.read()
+	usage, err := s.readGroup(g)
 	if err != nil {
 		return nil, err
 	}
 	s.remember(id, g)
 	s.setRate(id, usage)
 	return usage, nil
+}
+
+func (s *Stats) readGroup(g *group) (*pod.Usage, error) {
+	r, _ := s.readers.Get().(*reader)
+	defer s.readers.Put(r)
+	return g.read(r)
 }
 
 // about returns what is known of id; s.mu must be held.
