@@ -27,7 +27,7 @@ type Result struct {
 	// every machine as long as the runtime is.
 	Table []byte
 	// Faults are the specs that failed, and those that skipped themselves for no reason
-	// that is listed, each with what critest says.
+	// that is listed, each with the beginning of what critest says.
 	Faults []string
 
 	counts map[Outcome]int
@@ -59,7 +59,7 @@ func judge(specs []Spec, list []skip) Result {
 			outcome, listed = Failed, Failed
 			r.Faults = append(r.Faults, fmt.Sprintf("%s: it skips itself, and skips.txt has no reason for that: %s", s.Name, s.Message))
 		case outcome == Failed:
-			r.Faults = append(r.Faults, s.Name+": "+s.Message)
+			r.Faults = append(r.Faults, s.Name+": "+brief(s.Message))
 		case outcome == Passed && i >= 0 && list[i].why == "kernel":
 			listed = Skipped // as on the machine that the table was made on
 		}
@@ -69,6 +69,13 @@ func judge(specs []Spec, list []skip) Result {
 	slices.SortFunc(lines, func(a, b string) int { return strings.Compare(a[len("skipped"):], b[len("skipped"):]) })
 	r.Table = []byte(strings.Join(lines, ""))
 	return r
+}
+
+// brief is a message without the values in detail that come after what went wrong; they
+// are in the report.
+func brief(message string) string {
+	lines := strings.SplitN(message, "\n", 5)
+	return strings.Join(lines[:min(4, len(lines))], "\n")
 }
 
 func parseSkips(text string) ([]skip, error) {

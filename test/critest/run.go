@@ -105,7 +105,6 @@ const outOfFocus = "skipped"
 func parse(report []byte) ([]Spec, error) {
 	type message struct {
 		Message string `xml:"message,attr"`
-		Text    string `xml:",chardata"`
 	}
 	var suites struct {
 		Cases []struct {
@@ -133,9 +132,9 @@ func parse(report []byte) ([]Spec, error) {
 		case c.Skipped != nil:
 			spec.Outcome, spec.Message = Skipped, strings.TrimPrefix(c.Skipped.Message, outOfFocus+" - ")
 		case c.Failure != nil:
-			spec.Message = c.Failure.Message + "\n" + c.Failure.Text
+			spec.Message = c.Failure.Message
 		case c.Error != nil:
-			spec.Message = c.Error.Message + "\n" + c.Error.Text
+			spec.Message = c.Error.Message
 		}
 		specs = append(specs, spec)
 	}
