@@ -32,6 +32,7 @@ type Engine struct {
 	oomFloor func() int
 	foreign  sync.Map // ids of foreign containers that were logged
 	configs  sync.Map // ocispec.Image of images, by id
+	users    sync.Map // translate.Accounts of images, by id
 	layers   sync.Map // usage of layers, by directory
 }
 
