@@ -12,12 +12,15 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/mascri/mascri/internal/cgroup"
 	"github.com/mascri/mascri/internal/config"
 	"github.com/mascri/mascri/internal/cri"
 	"github.com/mascri/mascri/internal/engine"
 	"github.com/mascri/mascri/internal/health"
 	"github.com/mascri/mascri/internal/index"
+	"github.com/mascri/mascri/internal/logs"
 	"github.com/mascri/mascri/internal/network"
+	"github.com/mascri/mascri/internal/pod"
 	"github.com/mascri/mascri/internal/sandboximage"
 	"github.com/mascri/mascri/internal/stats"
 )
@@ -38,8 +41,10 @@ type daemon struct {
 	instance string
 	network  *network.Network
 	health   *health.Monitor
+	engine   *engine.Engine
 	index    *index.Index
 	stats    *stats.Stats
+	logs     *logs.Follower
 	cri      *cri.Server
 }
 
@@ -49,22 +54,25 @@ func newDaemon(cfg config.Config, log *slog.Logger) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &daemon{log: log, instance: instance}
-	eng, err := engine.New(engine.Options{Host: cfg.Engine.Host, Instance: instance, Logger: log})
+	eng, err := engine.New(engine.Options{Host: cfg.Engine.Host, Instance: instance, SharedShims: cfg.Engine.SharedShims, Logger: log})
 	if err != nil {
 		return nil, err
 	}
+	d := &daemon{log: log, instance: instance, engine: eng}
 	steps := crashSteps(log)
 	if d.network, err = newNetwork(cfg, instance, eng, steps, log); err != nil {
 		return nil, err
 	}
 	d.health = health.New(eng, log)
-	d.index = index.New(index.Options{Source: eng, Logger: log, Changed: func(id string) { d.cri.Changed(id) }, Connected: d.connected})
 	d.stats = stats.New(stats.Options{Proc: "/proc", Cgroups: "/sys/fs/cgroup", Logger: log})
+	d.logs = logs.New(logs.Options{StateDir: filepath.Join(cfg.StateDir, "logs"), Logger: log, Step: steps})
+	d.index = index.New(index.Options{Source: complete{eng, d.logs, log}, Logger: log, Changed: func(id string) { d.cri.Changed(id) }, Connected: d.connected})
 	ref, archive := sandboxImage(cfg)
+	floor, _ := engine.OOMFloor()
 	d.cri = cri.New(cri.Options{
-		Engine: eng, Images: eng, Network: d.network, Index: d.index, Health: d.health, Usage: d.stats, Logger: log,
-		Version: version, FilesDir: filepath.Join(cfg.StateDir, "sandboxes"), Instance: instance, SandboxImage: ref, ImageArchive: archive, Config: cfg, Step: steps,
+		Engine: eng, Containers: eng, Images: eng, Limits: cgroup.New(floor), Logs: d.logs,
+		Network: d.network, Index: d.index, Health: d.health, Usage: d.stats, Logger: log, Version: version,
+		FilesDir: filepath.Join(cfg.StateDir, "sandboxes"), UpdatesDir: filepath.Join(cfg.StateDir, "updates"), Instance: instance, SandboxImage: ref, ImageArchive: archive, Config: cfg, Step: steps,
 	})
 	return d, nil
 }
@@ -83,6 +91,33 @@ func sandboxImage(cfg config.Config) (ref string, archive func() (io.ReadCloser,
 func (d *daemon) connected(ctx context.Context) {
 	d.health.Stale()
 	d.network.Reassert(ctx)
+	if err := d.engine.RemoveProbes(ctx); err != nil {
+		d.log.Warn("containers that never ran could not be removed; it is tried again", "error", err)
+	}
+}
+
+// drainPatience is how long the end of a container may be kept from being seen until its
+// log file is complete, which takes long only on a disk that is full or broken.
+const drainPatience = 5 * time.Second
+
+// complete shows a container as ended once its log file is complete.
+type complete struct {
+	*engine.Engine
+	logs *logs.Follower
+	log  *slog.Logger
+}
+
+// Look implements index.Source.
+func (c complete) Look(ctx context.Context, id string) (pod.Item, error) {
+	item, err := c.Engine.Look(ctx, id)
+	if ended := item.Container; err == nil && ended != nil && !ended.Running && ended.LogPath != "" {
+		ctx, cancel := context.WithTimeout(ctx, drainPatience)
+		defer cancel()
+		if err := c.logs.Drain(ctx, id); err != nil {
+			c.log.Error("a container ended, and its log file is not complete yet", "container", id, "error", err)
+		}
+	}
+	return item, err
 }
 
 // run serves on listener until ctx ends and the RPCs under way are through. It
@@ -98,7 +133,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, parts := errgroup.WithContext(parts)
-	for _, part := range []func(context.Context) error{d.health.Run, d.index.Run, d.network.Run, d.stats.Run, d.cri.Run} {
+	for _, part := range []func(context.Context) error{d.health.Run, d.index.Run, d.network.Run, d.logs.Run, d.stats.Run, d.cri.Run} {
 		group.Go(func() error { return part(parts) })
 	}
 	group.Go(func() error { return server.Serve(listener) })

@@ -63,7 +63,7 @@ func TestFailedUndoKeepsFiles(t *testing.T) {
 	}
 	// It runs, and looks like any other on the host network; but nobody was told its id.
 	d.engine.Heal()
-	eventually(t, "it is removed", func() bool { return d.engine.String() == "" })
+	eventually(t, "it is removed", func() bool { return d.engine.String()+d.listed(t, nil) == "" })
 	d.wantClean(t)
 }
 

@@ -14,51 +14,6 @@ func notYet(rpc string) error {
 	return fmt.Errorf("%s is not served by this version of MasCRI, which runs pod sandboxes and keeps images: %w", rpc, errdefs.ErrNotImplemented)
 }
 
-// CreateContainer is not served yet.
-func (s *Server) CreateContainer(context.Context, *cri.CreateContainerRequest) (*cri.CreateContainerResponse, error) {
-	return nil, notYet("CreateContainer")
-}
-
-// StartContainer is not served yet.
-func (s *Server) StartContainer(context.Context, *cri.StartContainerRequest) (*cri.StartContainerResponse, error) {
-	return nil, notYet("StartContainer")
-}
-
-// StopContainer is not served yet.
-func (s *Server) StopContainer(context.Context, *cri.StopContainerRequest) (*cri.StopContainerResponse, error) {
-	return nil, notYet("StopContainer")
-}
-
-// RemoveContainer is not served yet.
-func (s *Server) RemoveContainer(context.Context, *cri.RemoveContainerRequest) (*cri.RemoveContainerResponse, error) {
-	return nil, notYet("RemoveContainer")
-}
-
-// ListContainers is not served yet.
-func (s *Server) ListContainers(context.Context, *cri.ListContainersRequest) (*cri.ListContainersResponse, error) {
-	return nil, notYet("ListContainers")
-}
-
-// StreamContainers is not served yet.
-func (s *Server) StreamContainers(*cri.StreamContainersRequest, grpc.ServerStreamingServer[cri.StreamContainersResponse]) error {
-	return notYet("StreamContainers")
-}
-
-// ContainerStatus is not served yet.
-func (s *Server) ContainerStatus(context.Context, *cri.ContainerStatusRequest) (*cri.ContainerStatusResponse, error) {
-	return nil, notYet("ContainerStatus")
-}
-
-// UpdateContainerResources is not served yet.
-func (s *Server) UpdateContainerResources(context.Context, *cri.UpdateContainerResourcesRequest) (*cri.UpdateContainerResourcesResponse, error) {
-	return nil, notYet("UpdateContainerResources")
-}
-
-// ReopenContainerLog is not served yet.
-func (s *Server) ReopenContainerLog(context.Context, *cri.ReopenContainerLogRequest) (*cri.ReopenContainerLogResponse, error) {
-	return nil, notYet("ReopenContainerLog")
-}
-
 // ExecSync is not served yet.
 func (s *Server) ExecSync(context.Context, *cri.ExecSyncRequest) (*cri.ExecSyncResponse, error) {
 	return nil, notYet("ExecSync")
@@ -112,9 +67,4 @@ func (s *Server) ListPodSandboxMetrics(context.Context, *cri.ListPodSandboxMetri
 // StreamPodSandboxMetrics is not served yet.
 func (s *Server) StreamPodSandboxMetrics(*cri.StreamPodSandboxMetricsRequest, grpc.ServerStreamingServer[cri.StreamPodSandboxMetricsResponse]) error {
 	return notYet("StreamPodSandboxMetrics")
-}
-
-// UpdatePodSandboxResources is not served yet.
-func (s *Server) UpdatePodSandboxResources(context.Context, *cri.UpdatePodSandboxResourcesRequest) (*cri.UpdatePodSandboxResourcesResponse, error) {
-	return nil, notYet("UpdatePodSandboxResources")
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mascri/mascri/internal/pod"
 )
@@ -16,6 +17,8 @@ const (
 	repairBusy  = time.Second      // later, where somebody is at work on the sandbox
 	repairsMost = 4                // at once
 	repairLimit = 90 * time.Second // for one sandbox
+	drainsMost  = 8                // log files completed at once
+	drainLimit  = 20 * time.Second // for all of them; what is left is completed later
 )
 
 // Run recovers the state of an earlier life, then keeps putting right what crashes
@@ -67,8 +70,19 @@ func (s *Server) sweep() {
 	}
 }
 
-// Changed tells that a sandbox may be in need of repair. It never blocks.
-func (s *Server) Changed(id string) { s.repairs.add(id) }
+// Changed tells that a sandbox may be in need of repair, or a container has begun to run
+// without our doing, as by docker start. It asks nothing of the engine.
+func (s *Server) Changed(id string) {
+	container, err := s.opts.Index.Container(id)
+	switch {
+	case err != nil:
+		s.repairs.add(id)
+	case container.Running && s.isRecovered():
+		if err := s.followLog(container); err != nil {
+			s.log.Error("a container's log can't be written", "container", id, "error", err)
+		}
+	}
+}
 
 // recover looks at all that an earlier life left, hides the sandboxes that it had
 // not finished (nobody was ever told their ids) and lets the RPCs in. The repairs
@@ -83,8 +97,43 @@ func (s *Server) recover() {
 			s.finishFiles(sandbox, a)
 		}
 	}
+	s.recoverContainers()
 	s.repairs.add(s.known()...)
 	close(s.recovered)
+}
+
+// recoverContainers goes on with the log files, and completes those of containers that
+// ended meanwhile before anyone is told so.
+func (s *Server) recoverContainers() {
+	if err := s.updates.load(s.isKnown); err != nil {
+		s.log.Error("changes of resources are not known any more", "error", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
+	defer cancel()
+	var group errgroup.Group
+	group.SetLimit(drainsMost)
+	for _, container := range s.opts.Index.Containers() {
+		if container.StartedAt.IsZero() {
+			continue
+		}
+		group.Go(func() error {
+			err := s.followLog(container)
+			if err == nil && !container.Running {
+				err = s.opts.Logs.Drain(ctx, container.ID)
+			}
+			if err != nil {
+				s.log.Error("a container's log is not complete", "container", container.ID, "error", err)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // each has logged its own
+}
+
+func (s *Server) isKnown(id string) bool {
+	_, noSandbox := s.opts.Index.Sandbox(id)
+	_, noContainer := s.opts.Index.Container(id)
+	return noSandbox == nil || noContainer == nil || !s.opts.Index.Complete()
 }
 
 // finishFiles writes what the crash may have come before.
@@ -151,7 +200,7 @@ func (s *Server) repairLocked(ctx context.Context, id string) error {
 		if a != nil {
 			s.log.Info("sandbox was removed behind our back; giving back its network", "sandbox", id)
 		}
-		err = errors.Join(s.opts.Network.Detach(ctx, id), s.opts.Index.Refresh(ctx, id))
+		err = errors.Join(s.opts.Network.Detach(ctx, id), s.forgetContainer(ctx, id), s.opts.Index.Refresh(ctx, id))
 		s.sweep()
 		return err
 	case errors.Is(err, pod.ErrForeign):

@@ -37,7 +37,7 @@ func (s *Server) PodSandboxStatus(ctx context.Context, req *cri.PodSandboxStatus
 		Timestamp: time.Now().UnixNano(),
 	}
 	if req.GetVerbose() {
-		if resp.Info, err = sandboxInfo(sandbox, attachment); err != nil {
+		if resp.Info, err = sandboxInfo(sandbox, attachment, s.updates.of(sandbox.ID)); err != nil {
 			return nil, err
 		}
 	}
@@ -68,10 +68,14 @@ func namespaceOptions(sandbox pod.Sandbox) *cri.NamespaceOption {
 
 // sandboxInfo is the verbose part: one JSON object under "info", where crictl and
 // containerd's users look for it.
-func sandboxInfo(sandbox pod.Sandbox, attachment *pod.Attachment) (map[string]string, error) {
+func sandboxInfo(sandbox pod.Sandbox, attachment *pod.Attachment, changed update) (map[string]string, error) {
 	config, err := protojson.Marshal(sandbox.Config)
 	if err != nil {
 		return nil, fmt.Errorf("encode config: %w", err)
+	}
+	updated, err := changed.encode()
+	if err != nil {
+		return nil, fmt.Errorf("encode update: %w", err)
 	}
 	type info struct {
 		PID            int             `json:"pid"`
@@ -86,12 +90,13 @@ func sandboxInfo(sandbox pod.Sandbox, attachment *pod.Attachment) (map[string]st
 		RuntimeHandler string          `json:"runtimeHandler"`
 		Files          pod.Files       `json:"files"`
 		Config         json.RawMessage `json:"config"`
+		Updated        json.RawMessage `json:"updated"` // resources and overhead, since the start
 	}
 	i := info{
 		PID: sandbox.PID, Name: sandbox.Name, Image: sandbox.Image, Instance: sandbox.Instance,
 		StartedAt: sandbox.StartedAt, FinishedAt: sandbox.FinishedAt, ExitCode: sandbox.ExitCode,
 		Attachment: attachment, RuntimeHandler: sandbox.RuntimeHandler,
-		Files: sandbox.Files, Config: config,
+		Files: sandbox.Files, Config: config, Updated: updated,
 	}
 	if attachment != nil {
 		i.NetnsPath = attachment.NetnsPath

@@ -15,10 +15,14 @@ import (
 // fullID is the form of the engine's container ids.
 var fullID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// StopPodSandbox ends the sandbox and gives back its place on the network. It is
+// StopPodSandbox ends the pod's containers and the sandbox, and gives back its place on the network. It is
 // idempotent, and a sandbox that is gone counts as stopped.
 func (s *Server) StopPodSandbox(ctx context.Context, req *cri.StopPodSandboxRequest) (*cri.StopPodSandboxResponse, error) {
 	err := s.withSandbox(ctx, req.GetPodSandboxId(), func(ctx context.Context, sandbox pod.Sandbox) error {
+		err := s.ofSandbox(ctx, sandbox.ID, func(ctx context.Context, c pod.Container) error { return s.stopContainer(ctx, c, 0) })
+		if err != nil {
+			return err
+		}
 		return s.stop(ctx, sandbox.ID)
 	})
 	if err != nil {
@@ -27,11 +31,14 @@ func (s *Server) StopPodSandbox(ctx context.Context, req *cri.StopPodSandboxRequ
 	return &cri.StopPodSandboxResponse{}, nil
 }
 
-// RemovePodSandbox stops what still runs and removes the sandbox. It is idempotent,
+// RemovePodSandbox stops what still runs and removes the containers and the sandbox. It is idempotent,
 // and a sandbox that is gone counts as removed.
 func (s *Server) RemovePodSandbox(ctx context.Context, req *cri.RemovePodSandboxRequest) (*cri.RemovePodSandboxResponse, error) {
 	err := s.withSandbox(ctx, req.GetPodSandboxId(), func(ctx context.Context, sandbox pod.Sandbox) error {
 		s.flights.forget(sandbox.Name)
+		if err := s.ofSandbox(ctx, sandbox.ID, s.removeContainer); err != nil {
+			return err
+		}
 		return s.remove(ctx, sandbox)
 	})
 	if err != nil {
@@ -110,5 +117,5 @@ func (s *Server) remove(ctx context.Context, sandbox pod.Sandbox) error {
 		return err
 	}
 	s.opts.Step("remove-files")
-	return errors.Join(s.files.remove(sandbox.Files), s.opts.Index.Refresh(ctx, sandbox.ID))
+	return errors.Join(s.files.remove(sandbox.Files), s.updates.forget(sandbox.ID), s.opts.Index.Refresh(ctx, sandbox.ID))
 }

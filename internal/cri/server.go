@@ -46,6 +46,29 @@ type Containers interface {
 	UpdateContainer(ctx context.Context, id string, resources *cri.LinuxContainerResources) error
 }
 
+// Limits are the kernel's, for what Docker's API has no words for. A process is named with
+// the container that it must be of: errdefs.ErrNotFound where it is no more.
+type Limits interface {
+	// Check refuses by its field what can't be limited in a cgroup like that of pid.
+	Check(pid int, container string, resources *cri.LinuxContainerResources) error
+	// Set limits hugepages and sets the unified keys.
+	Set(pid int, container string, resources *cri.LinuxContainerResources) error
+	// SetOOMScore sets oom_score_adj of all of the container's processes.
+	SetOOMScore(pid int, container string, score int) error
+}
+
+// Logs writes CRI log files. What is unknown to it is no error, but for Reopen.
+type Logs interface {
+	// Follow begins or goes on to copy what a container writes.
+	Follow(source pod.LogSource) error
+	// Reopen makes what comes from now on go to a new file.
+	Reopen(ctx context.Context, container string) error
+	// Drain returns once all that an ended container wrote is in its file.
+	Drain(ctx context.Context, container string) error
+	// Forget ends it for a container that was removed.
+	Forget(ctx context.Context, container string) error
+}
+
 // Images is the engine's store of images. The names it takes are of the forms that
 // pod.ImageName and pod.PullName return.
 type Images interface {
@@ -102,17 +125,21 @@ type Usage interface {
 
 // Options are what a Server is made of.
 type Options struct {
-	Engine  Engine
-	Images  Images
-	Network Network
-	Index   Index
-	Health  Health
-	Usage   Usage
-	Logger  *slog.Logger
+	Engine     Engine
+	Containers Containers
+	Images     Images
+	Limits     Limits
+	Logs       Logs
+	Network    Network
+	Index      Index
+	Health     Health
+	Usage      Usage
+	Logger     *slog.Logger
 
-	Version  string // of MasCRI, semantic
-	FilesDir string // where each sandbox's resolv.conf, hosts and hostname are kept
-	Instance string // id of this daemon, written into all that it makes
+	Version    string // of MasCRI, semantic
+	FilesDir   string // where each sandbox's resolv.conf, hosts and hostname are kept
+	UpdatesDir string // where changes of sandboxes and containers are noted
+	Instance   string // id of this daemon, written into all that it makes
 	// SandboxImage names the image of the sandbox container, ImageArchive opens the
 	// docker-archive that it is loaded from where the engine lacks it; nil for an
 	// image of the user's own.
@@ -135,9 +162,10 @@ type Server struct {
 	recovered chan struct{} // closed when the state of an earlier life is known
 	flights   *flights
 	pulls     *flights
-	locks     keylock.Locks // by id, of sandboxes and images; held across I/O by design
+	locks     keylock.Locks // by id, of sandboxes, containers and images; held across I/O by design
 	repairs   *repairs
 	files     *files
+	updates   *updates
 }
 
 // New returns a server that answers all but Version and Status only after Run has
@@ -154,6 +182,7 @@ func New(opts Options) *Server {
 		pulls:     newFlights(opts.Logger),
 		repairs:   newRepairs(),
 		files:     newFiles(opts.FilesDir),
+		updates:   newUpdates(opts.UpdatesDir),
 	}
 }
 

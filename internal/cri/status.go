@@ -1,6 +1,7 @@
 package cri
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -43,7 +44,7 @@ func (s *Server) Status(_ context.Context, req *cri.StatusRequest) (*cri.StatusR
 			networkCondition(network),
 		}},
 		RuntimeHandlers: handlers(facts),
-		Features:        &cri.RuntimeFeatures{},
+		Features:        &cri.RuntimeFeatures{SupplementalGroupsPolicy: true},
 	}
 	if !req.GetVerbose() {
 		return resp, nil
@@ -76,15 +77,15 @@ func networkCondition(n pod.NetworkStatus) *cri.RuntimeCondition {
 	return &cri.RuntimeCondition{Type: cri.NetworkReady, Status: n.Ready, Reason: n.Reason, Message: n.Message}
 }
 
-// handlers lists the engine's OCI runtimes; the empty name is the default one. No
-// feature is reported that containers don't have yet.
-func handlers(facts pod.EngineFacts) []*cri.RuntimeHandler {
+// handlers lists the engine's OCI runtimes; the empty name is the default one.
+func handlers(facts pod.EngineFacts) (list []*cri.RuntimeHandler) {
 	if len(facts.Runtimes) == 0 {
 		return nil
 	}
-	list := []*cri.RuntimeHandler{{Name: "", Features: &cri.RuntimeHandlerFeatures{}}}
-	for _, name := range facts.Runtimes {
-		list = append(list, &cri.RuntimeHandler{Name: name, Features: &cri.RuntimeHandlerFeatures{}})
+	for _, name := range append([]string{""}, facts.Runtimes...) {
+		list = append(list, &cri.RuntimeHandler{Name: name, Features: &cri.RuntimeHandlerFeatures{
+			RecursiveReadOnlyMounts: slices.Contains(facts.RecursiveRO, cmp.Or(name, facts.DefaultRuntime)),
+		}})
 	}
 	return list
 }
@@ -103,7 +104,7 @@ func (s *Server) statusInfo(facts pod.EngineFacts, engineErr error, network pod.
 		"config": s.opts.Config,
 		"engine": e,
 		"cni":    network,
-		"index":  map[string]any{"sandboxes": len(s.opts.Index.Sandboxes()), "drift": s.opts.Index.Drift()},
+		"index":  map[string]any{"sandboxes": len(s.opts.Index.Sandboxes()), "containers": len(s.opts.Index.Containers()), "drift": s.opts.Index.Drift()},
 	} {
 		part, err := jsonInfo(key, value)
 		if err != nil {

@@ -125,7 +125,12 @@ func validatePorts(config *cri.PodSandboxConfig) error {
 }
 
 func validateMaps(config *cri.PodSandboxConfig) error {
-	for field, m := range map[string]map[string]string{"labels": config.GetLabels(), "annotations": config.GetAnnotations()} {
+	return validateTexts(map[string]map[string]string{"labels": config.GetLabels(), "annotations": config.GetAnnotations()})
+}
+
+// validateTexts bounds maps, which are given by the name of their field.
+func validateTexts(fields map[string]map[string]string) error {
+	for field, m := range fields {
 		total := 0
 		for key, value := range m {
 			if key == "" {

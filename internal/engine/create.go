@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
 	"github.com/mascri/mascri/internal/engine/translate"
@@ -22,32 +23,47 @@ func (e *Engine) CreateSandbox(ctx context.Context, spec pod.SandboxSpec) (strin
 	if err != nil {
 		return "", err
 	}
-	config, hostConfig, err := translate.Sandbox(spec, translate.Host{Facts: c.facts, OOMFloor: e.oomFloor(), ReadFile: translate.ReadProfile})
+	config, hostConfig, err := translate.Sandbox(spec, e.node(c))
 	if err != nil {
 		return "", err
 	}
-	result, err := c.api.ContainerCreate(ctx, client.ContainerCreateOptions{Name: spec.Name, Config: config, HostConfig: hostConfig})
+	return e.create(ctx, c, spec.Name, config, hostConfig)
+}
+
+// node is what translation must know of the node.
+func (e *Engine) node(c *connection) translate.Host {
+	return translate.Host{Facts: c.facts, OOMFloor: e.oomFloor(), SharedShims: e.sharedShims, ReadFile: translate.ReadProfile}
+}
+
+// create is one request; without a name the engine chooses one.
+func (e *Engine) create(ctx context.Context, c *connection, name string, config *container.Config, hostConfig *container.HostConfig) (string, error) {
+	result, err := c.api.ContainerCreate(ctx, client.ContainerCreateOptions{Name: name, Config: config, HostConfig: hostConfig})
 	if err != nil {
-		err = e.failed(fmt.Sprintf("create container %q", spec.Name), err)
+		err = e.failed(fmt.Sprintf("create container %q", name), err)
 		if errors.Is(err, errdefs.ErrConflict) { // the only one that a create can have
 			return "", errdefs.ErrAlreadyExists.WithMessage(err.Error())
 		}
 		return "", err
 	}
 	for _, warning := range result.Warnings {
-		e.log.Debug("the engine warned of a container that it made", "sandbox", result.ID, "warning", warning)
+		e.log.Debug("the engine warned of a container that it made", "container", result.ID, "warning", warning)
 	}
 	return result.ID, nil
 }
 
-// Start runs a container. Starting one that runs is no error.
+// Start runs a container. Starting one that runs is no error. ErrFailedPrecondition tells
+// of one whose sandbox does not run.
 func (e *Engine) Start(ctx context.Context, id string) error {
 	c, err := e.connection(ctx)
 	if err != nil {
 		return err
 	}
 	if _, err := c.api.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
-		return e.failed("start container "+id, err)
+		err = e.failed("start container "+id, err)
+		if errors.Is(err, errdefs.ErrConflict) {
+			return errdefs.ErrFailedPrecondition.WithMessage(err.Error())
+		}
+		return err
 	}
 	return nil
 }

@@ -34,6 +34,25 @@ func (e *Engine) Kill(ctx context.Context, idOrName string) error {
 	return err
 }
 
+// Stop sends a container's stop signal, SIGKILL after grace, which is of whole seconds,
+// and returns once the process ended. One that does not run or does not exist is no error.
+// The engine goes on with it where ctx ends first.
+func (e *Engine) Stop(ctx context.Context, idOrName string, grace time.Duration) error {
+	c, id, err := e.own(ctx, idOrName)
+	if err != nil || id == "" {
+		return err
+	}
+	seconds := int(grace / time.Second)
+	_, err = c.api.ContainerStop(ctx, id, client.ContainerStopOptions{Timeout: &seconds})
+	if err == nil {
+		return nil
+	}
+	if err = e.failed("stop container "+id, err); errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
 // Remove removes a container, running or not, with its anonymous volumes, and returns
 // once it is gone and its name free. One that does not exist is no error.
 func (e *Engine) Remove(ctx context.Context, idOrName string) error {

@@ -122,11 +122,11 @@ func TestSickEngines(t *testing.T) {
 			_, err := hanging.CreateSandbox(ctx, pod.SandboxSpec{Name: "a", Image: "x"})
 			return err
 		},
-		"start":     func() error { return hanging.Start(ctx, "a") },
-		"kill":      func() error { return hanging.Kill(ctx, "a") },
-		"remove":    func() error { return hanging.Remove(ctx, "a") },
-		"ids": func() error { _, err := hanging.IDs(ctx); return err },
-		"hints":     func() error { return hanging.Hints(ctx, func(h pod.Hint) { t.Errorf("hint %v", h) }) },
+		"start":  func() error { return hanging.Start(ctx, "a") },
+		"kill":   func() error { return hanging.Kill(ctx, "a") },
+		"remove": func() error { return hanging.Remove(ctx, "a") },
+		"ids":    func() error { _, err := hanging.IDs(ctx); return err },
+		"hints":  func() error { return hanging.Hints(ctx, func(h pod.Hint) { t.Errorf("hint %v", h) }) },
 	} {
 		if err := call(); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: %v, want DeadlineExceeded", method, err)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"net/netip"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
 
+	"github.com/mascri/mascri/internal/engine/translate"
 	"github.com/mascri/mascri/internal/pod"
 )
 
@@ -37,12 +39,36 @@ func facts(info system.Info, apiVersion string) pod.EngineFacts {
 		AppArmor:       hasSecurityOption(info, "apparmor"),
 		Seccomp:        hasSecurityOption(info, "seccomp"),
 		LiveRestore:    info.LiveRestoreEnabled,
+		SwapLimit:      info.SwapLimit,
+		CDI:            len(info.CDISpecDirs) > 0,
+		RecursiveRO:    recursiveReadOnly(info, apiVersion),
 	}
 	if info.FirewallBackend != nil {
 		// Such as iptables+firewalld, where firewalld only manages zones.
 		f.FirewallDriver, _, _ = strings.Cut(info.FirewallBackend.Driver, "+")
 	}
 	return f
+}
+
+// featuresKey is where an engine from 25 on keeps what "runc features" prints, see the
+// OCI runtime specification's features.md.
+const featuresKey = "org.opencontainers.runtime-spec.features"
+
+// recursiveReadOnly returns the runtimes that make mounts recursively read-only.
+func recursiveReadOnly(info system.Info, apiVersion string) (runtimes []string) {
+	if !translate.KnowsRecursiveReadOnly(apiVersion) {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(info.Runtimes)) {
+		var features struct {
+			MountOptions []string `json:"mountOptions"`
+		}
+		text := info.Runtimes[name].Status[featuresKey]
+		if json.Unmarshal([]byte(text), &features) == nil && slices.Contains(features.MountOptions, "rro") {
+			runtimes = append(runtimes, name)
+		}
+	}
+	return runtimes
 }
 
 // hasSecurityOption looks for name=<name> at the head of a comma-separated list.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -43,12 +44,14 @@ func (e *Engine) Images(ctx context.Context) ([]pod.Image, error) {
 			ID: summary.ID, Tags: names(summary.RepoTags), Digests: names(summary.RepoDigests), Size: uint64(max(0, summary.Size)), Config: config,
 		})
 	}
-	e.configs.Range(func(id, _ any) bool {
-		if id, ok := id.(string); ok && !present[id] {
-			e.configs.Delete(id)
-		}
-		return true
-	})
+	for _, known := range []*sync.Map{&e.configs, &e.users} {
+		known.Range(func(id, _ any) bool {
+			if id, ok := id.(string); ok && !present[id] {
+				known.Delete(id)
+			}
+			return true
+		})
+	}
 	return images, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -114,7 +115,7 @@ func (e *Engine) inspect(ctx context.Context, c *connection, idOrName string) (p
 		return pod.Item{}, fmt.Errorf("%s: %w", what, err)
 	}
 	if label.Kind == pod.KindContainer {
-		return pod.Item{Container: workload(in, label, times)}, nil
+		return pod.Item{Container: workload(in, label, times, c.facts.RootDir)}, nil
 	}
 	return pod.Item{Sandbox: sandbox(in, label, times)}, nil
 }
@@ -140,7 +141,7 @@ func sandbox(in container.InspectResponse, label pod.Decoded, times [3]time.Time
 	return s
 }
 
-func workload(in container.InspectResponse, label pod.Decoded, times [3]time.Time) *pod.Container {
+func workload(in container.InspectResponse, label pod.Decoded, times [3]time.Time, root string) *pod.Container {
 	c := &pod.Container{
 		Fixed:      label.Container,
 		ID:         in.ID,
@@ -153,6 +154,8 @@ func workload(in container.InspectResponse, label pod.Decoded, times [3]time.Tim
 		Running:    in.State.Running,
 		ExitCode:   in.State.ExitCode,
 		OOMKilled:  in.State.OOMKilled,
+		StopSignal: translate.StopSignalInForce(in.Config.StopSignal),
+		LogSource:  filepath.Join(root, "containers", in.ID),
 		Resources:  translate.ResourcesInForce(in.HostConfig),
 	}
 	if c.Running {

@@ -27,11 +27,13 @@ func (x *Index) Containers() []pod.Container {
 
 // Sandbox looks a sandbox up by its id or a unique prefix of it. The error is
 // errdefs.ErrNotFound, or ErrInvalidArgument for none or a prefix of several.
-func (x *Index) Sandbox(id string) (pod.Sandbox, error) { return find(x, "sandbox", id, pickSandbox) }
+func (x *Index) Sandbox(id string) (pod.Sandbox, error) {
+	return find(x, "sandbox", "sandboxes", id, pickSandbox)
+}
 
 // Container is Sandbox for a workload container.
 func (x *Index) Container(id string) (pod.Container, error) {
-	return find(x, "container", id, pickContainer)
+	return find(x, "container", "containers", id, pickContainer)
 }
 
 func pickSandbox(i pod.Item) *pod.Sandbox     { return i.Sandbox }
@@ -60,7 +62,7 @@ func newestFirst[T any](list []T, key func(T) (created time.Time, id string)) {
 	})
 }
 
-func find[T any](x *Index, kind, id string, pick func(pod.Item) *T) (T, error) {
+func find[T any](x *Index, kind, kinds, id string, pick func(pod.Item) *T) (T, error) {
 	var none T
 	if id == "" {
 		return none, fmt.Errorf("%s id: missing: %w", kind, errdefs.ErrInvalidArgument)
@@ -84,5 +86,5 @@ func find[T any](x *Index, kind, id string, pick func(pod.Item) *T) (T, error) {
 	case 1:
 		return *found[0], nil
 	}
-	return none, fmt.Errorf("%s id %q fits %d %ss; give more of it: %w", kind, id, len(found), kind, errdefs.ErrInvalidArgument)
+	return none, fmt.Errorf("%s id %q fits %d %s; give more of it: %w", kind, id, len(found), kinds, errdefs.ErrInvalidArgument)
 }

@@ -9,8 +9,11 @@ import (
 // Fixed is all of a workload container that its creation fixes.
 type Fixed struct {
 	SandboxID string
-	// Config is as requested, but for the images of mounts: those are named by digest.
+	// Config is as requested, but for the images of mounts, which are named by their ids,
+	// and for the environment: no secret is kept in a label.
 	Config *cri.ContainerConfig
+	// ImageName is what people call the image: a tag of it, or else what was asked for.
+	ImageName string
 	// ImageRef names what the container runs as the kubelet compares it: one of the
 	// image's digests, or its id where it has none.
 	ImageRef string
@@ -22,7 +25,7 @@ type Fixed struct {
 type User struct {
 	UID    int64
 	GID    int64
-	Groups []int64 // supplemental, ascending, each once; never GID alone
+	Groups []int64 // all that the process is in, GID too; ascending, each once
 }
 
 // ContainerSpec is what a workload container is made from.
@@ -52,6 +55,9 @@ type Container struct {
 	OOMKilled  bool // any process of it, by the kernel, in this life
 	// StartError is the engine's sentence on why the last start failed.
 	StartError string
+	StopSignal cri.Signal // the request's or else the image's; SIGTERM where neither says
+	// LogSource is the directory where the engine keeps what the container writes.
+	LogSource string
 	// Resources are the limits in force, as far as Docker's API knows them.
 	Resources *cri.LinuxContainerResources
 }

@@ -15,6 +15,10 @@ type EngineFacts struct {
 	AppArmor       bool     `json:"apparmor"`
 	Seccomp        bool     `json:"seccomp"`
 	LiveRestore    bool     `json:"liveRestore"`
+	SwapLimit      bool     `json:"swapLimit"` // swap can be limited: the kernel accounts for it
+	CDI            bool     `json:"cdi"`       // devices can be asked for by CDI
+	// RecursiveRO are the runtimes that can make mounts recursively read-only, sorted.
+	RecursiveRO    []string `json:"recursiveReadOnly"`
 	FirewallDriver string   `json:"firewallDriver"` // "iptables", "nftables" or "" where the engine does not say
 	// Problems are the engine's settings under which pods can't work. Any one of
 	// them makes RuntimeReady false.

@@ -41,8 +41,7 @@ const shortID = 12
 // its id, a prefix of that which is not shorter than docker images prints it, a tag or a
 // digest. A name without a tag means all tags.
 func (i Image) Matches(name string) bool {
-	id, digits := strings.TrimPrefix(i.ID, "sha256:"), strings.TrimPrefix(name, "sha256:")
-	if len(digits) >= shortID && strings.HasPrefix(id, digits) {
+	if i.MatchesID(name) {
 		return true
 	}
 	asked, err := reference.ParseNormalizedNamed(name)
@@ -53,6 +52,12 @@ func (i Image) Matches(name string) bool {
 		own, err := reference.ParseNormalizedNamed(text)
 		return err == nil && (own.String() == asked.String() || reference.IsNameOnly(asked) && own.Name() == asked.Name())
 	})
+}
+
+// MatchesID tells whether name is the image's id, or a prefix of it that is long enough.
+func (i Image) MatchesID(name string) bool {
+	id, digits := strings.TrimPrefix(i.ID, "sha256:"), strings.TrimPrefix(name, "sha256:")
+	return len(digits) >= shortID && strings.HasPrefix(id, digits)
 }
 
 // ImageName checks what a client calls an image by, an id, a prefix of one or a

@@ -47,6 +47,7 @@ type label struct {
 	RuntimeHandler string          `json:"runtimeHandler,omitempty"`
 	Config         json.RawMessage `json:"config,omitempty"`
 	Sandbox        string          `json:"sandbox,omitempty"` // that a workload container joins
+	ImageName      string          `json:"imageName,omitempty"`
 	ImageRef       string          `json:"imageRef,omitempty"`
 	LogPath        string          `json:"logPath,omitempty"`
 	UID            int64           `json:"uid,omitempty"`
@@ -64,10 +65,13 @@ func Labels(spec SandboxSpec) (map[string]string, error) {
 // ContainerLabels is Labels for a workload container.
 func ContainerLabels(spec ContainerSpec) (map[string]string, error) {
 	l := label{
-		Kind: KindContainer, Instance: spec.Instance, Sandbox: spec.SandboxID, ImageRef: spec.ImageRef, LogPath: spec.LogPath,
+		Kind: KindContainer, Instance: spec.Instance, Sandbox: spec.SandboxID,
+		ImageName: spec.ImageName, ImageRef: spec.ImageRef, LogPath: spec.LogPath,
 		UID: spec.User.UID, GID: spec.User.GID, Groups: spec.User.Groups,
 	}
-	return encode(l, spec.Config, spec.Sandbox.Config.GetMetadata(), spec.Config.GetMetadata().GetName())
+	config := proto.CloneOf(spec.Config)
+	config.Envs = nil
+	return encode(l, config, spec.Sandbox.Config.GetMetadata(), spec.Config.GetMetadata().GetName())
 }
 
 // ProbeLabels are those of a container of KindProbe.
@@ -120,7 +124,8 @@ func DecodeLabels(labels map[string]string) (Decoded, error) {
 		return d, l.decode(d.Config)
 	case KindContainer:
 		d.Container = Fixed{
-			SandboxID: l.Sandbox, Config: &cri.ContainerConfig{}, ImageRef: l.ImageRef, LogPath: l.LogPath,
+			SandboxID: l.Sandbox, Config: &cri.ContainerConfig{},
+			ImageName: l.ImageName, ImageRef: l.ImageRef, LogPath: l.LogPath,
 			User: User{UID: l.UID, GID: l.GID, Groups: l.Groups},
 		}
 		return d, l.decode(d.Container.Config)

@@ -58,7 +58,7 @@ func TestForeignLabels(t *testing.T) {
 		"none":                nil,
 		"a later version":     {"io.mascri.v2": "{}"},
 		"no JSON":             {pod.LabelKey: "{"},
-		"another kind":        {pod.LabelKey: `{"kind":"container","instance":"x","config":{}}`},
+		"another kind":        {pod.LabelKey: `{"kind":"other","instance":"x","config":{}}`},
 		"no instance":         {pod.LabelKey: `{"kind":"sandbox","config":{}}`},
 		"a config of no form": {pod.LabelKey: `{"kind":"sandbox","instance":"x","config":[]}`},
 	} {

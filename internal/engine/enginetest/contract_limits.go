@@ -155,12 +155,12 @@ func calls(s Subject) map[string]func(context.Context) error {
 			_, err := s.Engine.CreateSandbox(ctx, s.spec("z", s.Instance))
 			return err
 		},
-		"Start":     func(ctx context.Context) error { return s.Engine.Start(ctx, "missing") },
-		"Kill":      func(ctx context.Context) error { return s.Engine.Kill(ctx, "missing") },
-		"Remove":    func(ctx context.Context) error { return s.Engine.Remove(ctx, "missing") },
-		"Inspect":   func(ctx context.Context) error { _, err := s.Engine.Inspect(ctx, "missing"); return err },
-		"IDs": func(ctx context.Context) error { _, err := s.Engine.IDs(ctx); return err },
-		"Hints":     func(ctx context.Context) error { return s.Engine.Hints(ctx, func(pod.Hint) {}) },
+		"Start":   func(ctx context.Context) error { return s.Engine.Start(ctx, "missing") },
+		"Kill":    func(ctx context.Context) error { return s.Engine.Kill(ctx, "missing") },
+		"Remove":  func(ctx context.Context) error { return s.Engine.Remove(ctx, "missing") },
+		"Inspect": func(ctx context.Context) error { _, err := s.Engine.Inspect(ctx, "missing"); return err },
+		"IDs":     func(ctx context.Context) error { _, err := s.Engine.IDs(ctx); return err },
+		"Hints":   func(ctx context.Context) error { return s.Engine.Hints(ctx, func(pod.Hint) {}) },
 	}
 }
 

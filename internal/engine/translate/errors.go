@@ -13,3 +13,7 @@ func invalid(format string, args ...any) error {
 func unmet(format string, args ...any) error {
 	return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf(format, args...))
 }
+
+func unsayable(format string, args ...any) error {
+	return errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf(format, args...))
+}

@@ -23,6 +23,8 @@ type Host struct {
 	Facts pod.EngineFacts
 	// OOMFloor is the lowest oom_score_adj that may be set, -1000 to 1000.
 	OOMFloor int
+	// SharedShims lets a pod's containers share the sandbox's containerd shim.
+	SharedShims bool
 	// ReadFile reads a seccomp profile by its path on the node.
 	ReadFile func(name string) ([]byte, error)
 }
@@ -81,12 +83,16 @@ func Sandbox(spec pod.SandboxSpec, host Host) (*container.Config, *container.Hos
 }
 
 // runtimeHandler chooses the OCI runtime by the engine's own name for it.
-func runtimeHandler(spec pod.SandboxSpec, host Host, _ *container.Config, out *container.HostConfig) error {
-	if h := spec.RuntimeHandler; h != "" && !slices.Contains(host.Facts.Runtimes, h) {
-		return invalid("runtime_handler: the engine has no runtime %q; it has: %s", h, strings.Join(host.Facts.Runtimes, ", "))
+func runtimeHandler(spec pod.SandboxSpec, host Host, _ *container.Config, out *container.HostConfig) (err error) {
+	out.Runtime, err = runtime(spec.RuntimeHandler, host)
+	return err
+}
+
+func runtime(handler string, host Host) (string, error) {
+	if handler != "" && !slices.Contains(host.Facts.Runtimes, handler) {
+		return "", invalid("runtime_handler: the engine has no runtime %q; it has: %s", handler, strings.Join(host.Facts.Runtimes, ", "))
 	}
-	out.Runtime = spec.RuntimeHandler
-	return nil
+	return handler, nil
 }
 
 // files binds the sandbox's own. The engine knows their places, and binds them into
@@ -101,19 +107,21 @@ func files(spec pod.SandboxSpec, _ Host, _ *container.Config, out *container.Hos
 	return nil
 }
 
-// cgroupParent gives the parent in the form that the engine's cgroup driver takes.
-// The CRI always sends a path (cgroupfs style); for systemd its last element names
+func cgroupParent(spec pod.SandboxSpec, host Host, _ *container.Config, out *container.HostConfig) (err error) {
+	out.CgroupParent, err = podCgroup(spec.Config.GetLinux().GetCgroupParent(), host)
+	return err
+}
+
+// podCgroup gives a pod's cgroup parent in the form that the engine's cgroup driver
+// takes. The CRI always sends a path (cgroupfs style); for systemd its last element names
 // the slice, as systemd.slice(5) derives the path from the name.
-func cgroupParent(spec pod.SandboxSpec, host Host, _ *container.Config, out *container.HostConfig) error {
-	parent := spec.Config.GetLinux().GetCgroupParent()
+func podCgroup(parent string, host Host) (string, error) {
 	if parent == "" || host.Facts.CgroupDriver != "systemd" {
-		out.CgroupParent = parent
-		return nil
+		return parent, nil
 	}
 	slice := path.Base(parent)
 	if !strings.HasSuffix(slice, ".slice") {
-		return invalid("linux.cgroup_parent: %q is no systemd slice, and the engine's cgroup driver is systemd: set the kubelet's cgroupDriver to systemd", parent)
+		return "", invalid("linux.cgroup_parent: %q is no systemd slice, and the engine's cgroup driver is systemd: set the kubelet's cgroupDriver to systemd", parent)
 	}
-	out.CgroupParent = slice
-	return nil
+	return slice, nil
 }

@@ -14,6 +14,15 @@ import (
 
 const unconfined = "unconfined"
 
+// confinement is what the CRI's security contexts of a sandbox and of a container have
+// alike.
+type confinement interface {
+	GetPrivileged() bool
+	GetSeccomp() *cri.SecurityProfile
+	GetSeccompProfilePath() string
+	GetSelinuxOptions() *cri.SELinuxOption
+}
+
 // security confines the process that holds the namespaces.
 //
 // Privileged never becomes Docker's: holding namespaces needs no privilege, and which
@@ -22,28 +31,35 @@ const unconfined = "unconfined"
 func security(spec pod.SandboxSpec, host Host, _ *container.Config, out *container.HostConfig) error {
 	security := spec.Config.GetLinux().GetSecurityContext()
 	out.ReadonlyRootfs = security.GetReadonlyRootfs()
+	var err error
+	out.SecurityOpt, err = securityOptions(security, security.GetApparmor(), host)
+	return err
+}
+
+// securityOptions returns Docker's options for the profiles and labels of security.
+func securityOptions(security confinement, apparmor *cri.SecurityProfile, host Host) (options []string, err error) {
 	seccomp, err := seccompOption(security, host)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	apparmor, err := appArmorOption(security, host.Facts)
+	armor, err := appArmorOption(security.GetPrivileged(), apparmor, host.Facts)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	selinux, err := selinuxOptions(security.GetSelinuxOptions(), host.Facts)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, option := range append([]string{seccomp, apparmor}, selinux...) {
+	for _, option := range append([]string{seccomp, armor}, selinux...) {
 		if option != "" {
-			out.SecurityOpt = append(out.SecurityOpt, option)
+			options = append(options, option)
 		}
 	}
-	return nil
+	return options, nil
 }
 
 // seccompOption returns "" for the engine's default profile.
-func seccompOption(security *cri.LinuxSandboxSecurityContext, host Host) (string, error) {
+func seccompOption(security confinement, host Host) (string, error) {
 	profile, field, err := seccompProfile(security)
 	if err != nil {
 		return "", err
@@ -77,13 +93,13 @@ func seccompOption(security *cri.LinuxSandboxSecurityContext, host Host) (string
 
 // seccompProfile reads the field in use: seccomp, or else the deprecated
 // seccomp_profile_path. Neither means unconfined.
-func seccompProfile(security *cri.LinuxSandboxSecurityContext) (profile *cri.SecurityProfile, field string, err error) {
+func seccompProfile(security confinement) (profile *cri.SecurityProfile, field string, err error) {
 	field = securityContext + "seccomp"
 	if profile := security.GetSeccomp(); profile != nil {
 		return profile, field, checkProfile(profile, field)
 	}
 	field = securityContext + "seccomp_profile_path"
-	name := security.GetSeccompProfilePath() //nolint:staticcheck // deprecated, but clients still send it
+	name := security.GetSeccompProfilePath() // deprecated, but clients still send it
 	switch file, local := strings.CutPrefix(name, "localhost/"); {
 	case local:
 		return &cri.SecurityProfile{ProfileType: cri.SecurityProfile_Localhost, LocalhostRef: file}, field, nil
@@ -97,14 +113,13 @@ func seccompProfile(security *cri.LinuxSandboxSecurityContext) (profile *cri.Sec
 
 // appArmorOption returns "" for the engine's default profile, which is none where
 // the node has no AppArmor.
-func appArmorOption(security *cri.LinuxSandboxSecurityContext, facts pod.EngineFacts) (string, error) {
+func appArmorOption(privileged bool, profile *cri.SecurityProfile, facts pod.EngineFacts) (string, error) {
 	const field = securityContext + "apparmor"
-	profile := security.GetApparmor()
 	if err := checkProfile(profile, field); err != nil {
 		return "", err
 	}
 	switch {
-	case security.GetPrivileged() || profile.GetProfileType() == cri.SecurityProfile_Unconfined:
+	case privileged || profile.GetProfileType() == cri.SecurityProfile_Unconfined:
 		return "apparmor=" + unconfined, nil
 	case profile.GetProfileType() == cri.SecurityProfile_RuntimeDefault:
 		return "", nil

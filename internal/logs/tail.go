@@ -1,0 +1,339 @@
+package logs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/mascri/mascri/internal/pod"
+)
+
+const (
+	// pause is how long entries gather before they are read, where some came just now.
+	pause = 20 * time.Millisecond
+	// lookAnyway is how often a quiet container is looked at without a notification, as
+	// those can be lost, and how often where there are none at all.
+	lookAnyway   = 5 * time.Second
+	lookUnwarned = 200 * time.Millisecond
+	// quietLooks is after how many looks in vain a container's notifications are on again.
+	quietLooks = 5
+	// The first wait after an error, and the longest.
+	firstBackoff = 100 * time.Millisecond
+	lastBackoff  = 10 * time.Second
+)
+
+// tail follows one container.
+type tail struct {
+	follower *Follower
+	source   pod.LogSource
+	log      *slog.Logger
+	requests chan request
+	wake     chan struct{} // holds one token
+	ready    chan struct{} // closed when prepare returned failed
+	failed   error
+	ended    chan struct{} // closed when nothing touches the files any more
+	finished bool          // all was appended; valid once ended
+	behind   atomic.Bool   // there was more than could be appended
+
+	// Guarded by the follower's mu: whether prepare succeeded, whether run was called.
+	prepared, started bool
+
+	// Of the goroutine, after prepare.
+	saved    *os.File // the state file
+	state    state    // as of the last save, but for what changed since
+	files    source
+	target   *os.File
+	unsaved  bool // the last batch was appended after the state was saved
+	doubtful bool // the log file may hold a part of the next batch
+	final    bool // the engine writes no more
+	stuck    stuck
+	drains   []request
+}
+
+// request asks the goroutine for something; its answer is sent once.
+type request struct {
+	ctx    context.Context
+	kind   requestKind
+	answer chan error // holds one
+}
+
+type requestKind int
+
+const (
+	drain  requestKind = iota
+	reopen             // the log file
+	resume             // the container runs again
+	forget             // the container was removed
+)
+
+// prepare opens the files; t.finished tells that there is nothing to follow.
+func (t *tail) prepare() error {
+	if err := os.MkdirAll(t.follower.opts.StateDir, 0o700); err != nil {
+		return fmt.Errorf("make log state directory: %w", err)
+	}
+	saved, err := os.OpenFile(t.follower.stateFile(t.source.ID), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("open log state: %w", err)
+	}
+	t.saved = saved
+	if t.state, _, err = readState(saved); err != nil {
+		return err
+	}
+	t.files.at = t.state.Place
+	if t.state.Finished && !t.source.Running && !t.grew() {
+		t.finished = true
+		return nil
+	}
+	t.state.Finished = false
+	if err := t.findTarget(); err != nil && !errors.Is(err, errMoved) {
+		return fmt.Errorf("open container log: %w", err)
+	}
+	return t.save()
+}
+
+// grew tells whether the engine wrote more after all had been appended: the container ran
+// again while no daemon was there to know.
+func (t *tail) grew() bool {
+	found, err := t.files.open()
+	if err != nil || !found {
+		return err != nil
+	}
+	behind, err := t.files.behind()
+	if err != nil || behind > 0 {
+		return true
+	}
+	closed, err := t.files.closed()
+	return err != nil || closed
+}
+
+// run follows until ctx ends, the container is forgotten, or it ended and all was
+// appended.
+func (t *tail) run(ctx context.Context) {
+	defer func() {
+		t.follower.watch.remove(t)
+		t.close()
+		close(t.ended)
+	}()
+	var pace pace
+	for ctx.Err() == nil {
+		result, err := t.batch(ctx)
+		if err == nil && result == quiet && t.unsaved {
+			err = t.save() // so that it is exact where the daemon is away for long
+		}
+		if err == nil && result == complete {
+			if err = t.finish(); err == nil {
+				return
+			}
+		}
+		t.behind.Store(err != nil || result == more)
+		wait, wake := pace.next(t, result, err)
+		if t.pause(ctx, wait, wake) {
+			return
+		}
+	}
+	if t.unsaved {
+		if err := t.save(); err != nil { // an older one does as well
+			t.log.Debug("saving a log state failed", "error", err)
+		}
+	}
+}
+
+// pace is how long a tail waits between batches.
+type pace struct {
+	backoff time.Duration // after the last batch, which failed
+	looks   int           // in vain, one after the other
+}
+
+// next returns how long to wait and, where a notification ends the wait, its channel.
+func (p *pace) next(t *tail, result outcome, err error) (time.Duration, <-chan struct{}) {
+	if err != nil {
+		p.backoff = t.failing(err, p.backoff)
+		return p.backoff, nil
+	}
+	if p.backoff > 0 {
+		p.backoff = 0
+		t.log.Info("container log goes on", "file", t.source.Path)
+	}
+	switch {
+	case result == more || t.final:
+		p.looks = 0
+		return 0, nil
+	case result == caughtUp:
+		p.looks = 0
+		return pause, nil
+	}
+	p.looks++
+	switch {
+	case p.looks < quietLooks:
+		return pause, nil
+	case p.looks == quietLooks:
+		t.follower.watch.add(t)
+		return 0, nil // look again
+	}
+	p.looks = quietLooks - 1
+	if t.stuck != (stuck{}) {
+		return tornAfter, t.wake
+	}
+	return t.follower.watch.interval(t), t.wake
+}
+
+// pause waits, serves a request that came, and tells whether that was the last one.
+func (t *tail) pause(ctx context.Context, wait time.Duration, wake <-chan struct{}) bool {
+	if wait == 0 {
+		select {
+		case r := <-t.requests:
+			return t.serve(r)
+		default:
+			return false
+		}
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-wake:
+	case r := <-t.requests:
+		return t.serve(r)
+	}
+	return false
+}
+
+// serve answers a request and tells whether it was the last one.
+func (t *tail) serve(r request) bool {
+	switch r.kind {
+	case drain:
+		t.final = true
+		t.drains = append(t.drains, r)
+	case resume:
+		t.final = false
+		r.answer <- nil
+	case reopen:
+		r.answer <- t.serveReopen(r.ctx)
+	case forget:
+		t.takeRest(r.ctx)
+		t.finished = true
+		r.answer <- nil
+		return true
+	}
+	return false
+}
+
+// serveReopen first completes what is in the file that the kubelet renamed: a line must
+// not be torn in two.
+func (t *tail) serveReopen(ctx context.Context) error {
+	for t.doubtful || t.state.Literal != "" {
+		result, err := t.batch(ctx)
+		if err != nil {
+			return fmt.Errorf("complete the log file: %w", err)
+		}
+		if result != more {
+			break
+		}
+	}
+	return t.reopen(ctx)
+}
+
+// takeRest appends what can be had of a container that was removed.
+func (t *tail) takeRest(ctx context.Context) {
+	t.final = true
+	for ctx.Err() == nil {
+		result, err := t.batch(ctx)
+		if err != nil || result == complete {
+			return
+		}
+	}
+}
+
+// failing notes an error and returns how long to wait. It logs one error per episode.
+func (t *tail) failing(err error, before time.Duration) time.Duration {
+	if errors.Is(err, context.Canceled) {
+		return before // the daemon ends
+	}
+	t.follower.errors.Add(1)
+	if before == 0 {
+		t.log.Warn("container log is held up; it waits in the engine's files", "file", t.source.Path, "error", err)
+		return firstBackoff
+	}
+	return min(2*before, lastBackoff)
+}
+
+// finish makes the end known to later lives of the daemon.
+func (t *tail) finish() error {
+	t.state.Finished = true
+	if err := t.save(); err != nil {
+		t.state.Finished = false
+		return err
+	}
+	t.finished = true
+	for _, r := range t.drains {
+		r.answer <- nil
+	}
+	return nil
+}
+
+// save writes the state of before the next batch.
+func (t *tail) save() error {
+	t.state.Place = t.files.at
+	t.state.BootID = t.follower.bootID()
+	t.step("state")
+	t.unsaved = false
+	return writeState(t.saved, t.state)
+}
+
+func (t *tail) step(name string) {
+	if t.follower.opts.Step != nil {
+		t.follower.opts.Step(name)
+	}
+}
+
+// isFinished tells whether all was appended, for good.
+func (t *tail) isFinished() bool {
+	select {
+	case <-t.ended:
+		return t.finished
+	default:
+		return false
+	}
+}
+
+func (t *tail) close() {
+	t.files.close()
+	if t.target != nil {
+		_ = t.target.Close() // what it could tell was told by its writes
+	}
+	if t.saved != nil {
+		_ = t.saved.Close()
+	}
+}
+
+// ask sends a request to the goroutine and waits for its answer. The error is
+// ErrFailedPrecondition where the container is followed no more.
+func (t *tail) ask(ctx context.Context, kind requestKind) error {
+	r := request{ctx: ctx, kind: kind, answer: make(chan error, 1)}
+	select {
+	case t.requests <- r:
+	case <-t.ended:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-r.answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.ended:
+	}
+	select {
+	case err := <-r.answer: // both were there
+		return err
+	default:
+		return fmt.Errorf("the log of container %s is followed no more: %w", t.source.ID, errdefs.ErrFailedPrecondition)
+	}
+}

@@ -1,0 +1,249 @@
+package logs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+// logMode is as containerd's: log shippers run as root or in its group.
+const logMode = 0o640
+
+// append appends out, which was made of the entries from t.files.at on, to the log file.
+// The caller then moves on. After an error, or a crash, the same call is to be made
+// again: what arrived of out is not written twice. errMoved means that the entries have
+// to be read anew.
+func (t *tail) append(out []byte) error {
+	size, err := t.lookAtTarget()
+	if err != nil {
+		return err
+	}
+	skip := 0
+	if t.doubtful {
+		skip, err = t.arrived(out, size)
+		if err != nil {
+			return err
+		}
+	}
+	if skip == 0 {
+		t.state.Size = size
+	}
+	if err := t.save(); err != nil {
+		return err
+	}
+	t.step("append")
+	if _, err := t.target.Write(out[skip:]); err != nil {
+		t.doubtful = true
+		return err // it names the file
+	}
+	t.doubtful = t.doubtful && t.state.Size+int64(len(out)) < size
+	t.state.Size += int64(len(out))
+	t.unsaved = true
+	return nil
+}
+
+// arrived returns how many bytes of out are in the log file already, whose size is given.
+// Where something else comes after them, that is somebody else's.
+func (t *tail) arrived(out []byte, size int64) (int, error) {
+	found := make([]byte, max(0, min(size-t.state.Size, int64(len(out)))))
+	if _, err := t.target.ReadAt(found, t.state.Size); err != nil {
+		return 0, err
+	}
+	equal := 0
+	for equal < len(found) && found[equal] == out[equal] {
+		equal++
+	}
+	if equal < len(found) {
+		t.doubtful = false
+		equal = bytes.LastIndexByte(out[:equal], '\n') + 1
+	}
+	return equal, nil
+}
+
+// endsTorn tells whether the log file ends within a line, which nothing completes.
+func (t *tail) endsTorn() (bool, error) {
+	size, err := t.lookAtTarget()
+	if err != nil || size == 0 {
+		return false, err
+	}
+	last := make([]byte, 1)
+	_, err = t.target.ReadAt(last, size-1)
+	return last[0] != '\n', err
+}
+
+// lookAtTarget returns the log file's size. One that was deleted is begun anew.
+func (t *tail) lookAtTarget() (int64, error) {
+	if t.target != nil {
+		stat, err := t.target.Stat()
+		if err != nil {
+			return 0, err
+		}
+		if stat.Sys().(*syscall.Stat_t).Nlink > 0 {
+			return stat.Size(), nil
+		}
+		_ = t.target.Close() // nobody reads it any more
+		t.target = nil
+	}
+	if err := t.findTarget(); err != nil {
+		return 0, err
+	}
+	stat, err := t.target.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return stat.Size(), nil
+}
+
+// findTarget opens the log file that the state names, wherever it is now, or begins a new
+// one. errMoved means that t.files was taken to another place.
+func (t *tail) findTarget() error {
+	target, err := openByID(t.source.Path, t.state.Target)
+	if err != nil {
+		return err
+	}
+	if target != nil {
+		return t.resumeTarget(target)
+	}
+	// The kubelet renamed the log file, did not get the answer to ReopenContainerLog and
+	// renamed it back, over the new file: what was in that goes into the old one.
+	if target, err = openByID(t.source.Path, t.state.Before); err != nil {
+		return err
+	}
+	if target != nil {
+		began := t.state.Began
+		return errors.Join(t.beginTarget(target, t.state.Before), t.moveTo(began))
+	}
+	target, id, err := createTarget(t.source.Path)
+	if err != nil {
+		return err
+	}
+	return t.beginTarget(target, id)
+}
+
+// beginTarget goes on at the end of a log file that nothing is known of.
+func (t *tail) beginTarget(target *os.File, id fileID) error {
+	stat, err := target.Stat()
+	if err != nil {
+		return errors.Join(err, target.Close())
+	}
+	t.target, t.doubtful = target, false
+	t.state.Target, t.state.Before = id, fileID{}
+	t.state.Began = t.files.at
+	t.state.Size, t.state.BeganSize = stat.Size(), stat.Size()
+	return nil
+}
+
+// resumeTarget goes on with a log file of an earlier life.
+func (t *tail) resumeTarget(target *os.File) error {
+	stat, err := target.Stat()
+	if err != nil {
+		return errors.Join(err, target.Close())
+	}
+	t.target, t.doubtful = target, true
+	if stat.Size() >= t.state.Size {
+		return nil
+	}
+	if bootID := t.follower.bootID(); t.state.BootID != bootID {
+		// The node lost power, and with it the end of the log file.
+		t.state.BootID = bootID
+		t.state.Size = min(t.state.BeganSize, stat.Size())
+		return t.moveTo(t.state.Began)
+	}
+	t.state.Size, t.doubtful = stat.Size(), false // somebody truncated it
+	return nil
+}
+
+func (t *tail) moveTo(to place) error {
+	t.files.close()
+	t.files.at = to
+	t.state.Literal = "" // where it is still true it is found out again
+	return errMoved
+}
+
+// reopen goes on with a new log file where the present one was renamed.
+func (t *tail) reopen(ctx context.Context) error {
+	target, id, err := createTarget(t.source.Path)
+	if err != nil {
+		return err
+	}
+	if id == t.state.Target && t.target != nil {
+		return target.Close() // it was not renamed
+	}
+	t.step("reopened")
+	old, before := t.target, t.state
+	if err := ctx.Err(); err != nil { // who gave up puts the old file back over the new one
+		return errors.Join(err, target.Close())
+	}
+	if err := t.beginTarget(target, id); err != nil {
+		return err
+	}
+	t.state.Before = before.Target
+	if err := t.save(); err != nil {
+		t.target, t.state = old, before
+		return errors.Join(err, target.Close())
+	}
+	if old != nil {
+		return old.Close() // tells of lost writes on some network filesystems
+	}
+	return nil
+}
+
+// openByID opens the file of this id at path or, renamed, beside it; nil where there is
+// none.
+func openByID(path string, id fileID) (*os.File, error) {
+	if id == (fileID{}) {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	candidates := []string{path}
+	for _, entry := range entries {
+		candidates = append(candidates, filepath.Join(filepath.Dir(path), entry.Name()))
+	}
+	for _, candidate := range candidates {
+		stat, err := os.Lstat(candidate)
+		if err != nil || identify(stat) != id || !stat.Mode().IsRegular() {
+			continue // it is gone, or another one
+		}
+		file, err := os.OpenFile(candidate, os.O_RDWR|os.O_APPEND, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return openByID(path, id) // renamed right now
+		}
+		return file, err
+	}
+	return nil, nil
+}
+
+// createTarget opens the file at path for appending, with its directories if need be.
+func createTarget(path string) (*os.File, fileID, error) {
+	// A pipe without a reader must not block.
+	flags := os.O_RDWR | os.O_APPEND | os.O_CREATE | unix.O_NONBLOCK
+	file, err := os.OpenFile(path, flags, logMode)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return nil, fileID{}, fmt.Errorf("make log directory: %w", err)
+		}
+		file, err = os.OpenFile(path, flags, logMode)
+	}
+	if err != nil {
+		return nil, fileID{}, err
+	}
+	stat, err := file.Stat()
+	if err == nil && !stat.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file: %w", path, errdefs.ErrInvalidArgument)
+	}
+	if err != nil {
+		return nil, fileID{}, errors.Join(err, file.Close())
+	}
+	return file, identify(stat), nil
+}
