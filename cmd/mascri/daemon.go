@@ -43,8 +43,8 @@ type daemon struct {
 	health   *health.Monitor
 	engine   *engine.Engine
 	index    *index.Index
-	stats    *stats.Stats
 	logs     *logs.Follower
+	stats    *stats.Stats
 	cri      *cri.Server
 }
 
@@ -64,14 +64,14 @@ func newDaemon(cfg config.Config, log *slog.Logger) (*daemon, error) {
 		return nil, err
 	}
 	d.health = health.New(eng, log)
-	d.stats = stats.New(stats.Options{Proc: "/proc", Cgroups: "/sys/fs/cgroup", Logger: log})
 	d.logs = logs.New(logs.Options{StateDir: filepath.Join(cfg.StateDir, "logs"), Logger: log, Step: steps})
 	d.index = index.New(index.Options{Source: complete{eng, d.logs, log}, Logger: log, Changed: func(id string) { d.cri.Changed(id) }, Connected: d.connected})
+	d.stats = stats.New(stats.Options{Proc: "/proc", Cgroups: "/sys/fs/cgroup", Logger: log})
 	ref, archive := sandboxImage(cfg)
 	floor, _ := engine.OOMFloor()
 	d.cri = cri.New(cri.Options{
-		Engine: eng, Containers: eng, Images: eng, Limits: cgroup.New(floor), Logs: d.logs,
-		Network: d.network, Index: d.index, Health: d.health, Usage: d.stats, Logger: log, Version: version,
+		Engine: eng, Containers: eng, Images: eng, Limits: cgroup.New(floor), Logs: d.logs, Usage: d.stats,
+		Network: d.network, Index: d.index, Health: d.health, Logger: log, Version: version,
 		FilesDir: filepath.Join(cfg.StateDir, "sandboxes"), UpdatesDir: filepath.Join(cfg.StateDir, "updates"), Instance: instance, SandboxImage: ref, ImageArchive: archive, Config: cfg, Step: steps,
 	})
 	return d, nil

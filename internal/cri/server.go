@@ -124,7 +124,7 @@ type Health interface {
 type Usage interface {
 	Container(c pod.Container) pod.ContainerUsage
 	// Pod is told the sandbox's attachment, nil for none, and all of its containers.
-	Pod(sandbox pod.Sandbox, a *pod.Attachment, containers []pod.Container) pod.PodUsage
+	Pod(sandbox pod.Sandbox, a *pod.Attachment, containers []pod.Container) pod.SandboxUsage
 }
 
 // Options are what a Server is made of.

@@ -104,13 +104,13 @@ func (noLogs) Forget(context.Context, string) error { return nil }
 // fakeUsage knows what some use.
 type fakeUsage struct {
 	containers map[string]pod.ContainerUsage
-	pods       map[string]pod.PodUsage
+	pods       map[string]pod.SandboxUsage
 }
 
 func (u fakeUsage) Container(c pod.Container) pod.ContainerUsage { return u.containers[c.ID] }
 
 // Pod counts a process for each container that it is told of.
-func (u fakeUsage) Pod(sandbox pod.Sandbox, _ *pod.Attachment, containers []pod.Container) pod.PodUsage {
+func (u fakeUsage) Pod(sandbox pod.Sandbox, _ *pod.Attachment, containers []pod.Container) pod.SandboxUsage {
 	usage := u.pods[sandbox.ID]
 	usage.Processes += uint64(len(containers))
 	return usage
@@ -248,7 +248,7 @@ func TestPodSandboxStats(t *testing.T) {
 	}
 	client := serveShelf(t, index, fakeUsage{
 		containers: map[string]pod.ContainerUsage{"web": webUsage},
-		pods: map[string]pod.PodUsage{"pod1": {
+		pods: map[string]pod.SandboxUsage{"pod1": {
 			Usage: &pod.Usage{At: readAt, CPU: &pod.CPUUsage{Total: time.Second}, Memory: &pod.MemoryUsage{Used: 5}}, Processes: 3,
 			Network: &pod.NetworkUsage{At: readAt, Interfaces: []pod.InterfaceUsage{
 				{Name: "net1", Receive: pod.Traffic{Bytes: 9}},

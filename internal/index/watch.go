@@ -59,10 +59,8 @@ func (x *Index) podOf(old, now pod.Item) (*pod.Sandbox, []pod.Container) {
 	if some == (pod.Item{}) {
 		some = old
 	}
-	sandbox, id := some.Sandbox, ""
-	if sandbox != nil {
-		id = sandbox.ID
-	} else {
+	sandbox, id := some.Sandbox, some.ID()
+	if sandbox == nil {
 		id = some.Container.SandboxID
 		if e := x.entries[id]; e != nil && x.visible(e) {
 			sandbox = e.item.Sandbox
