@@ -141,6 +141,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	select {
 	case <-ctx.Done():
 		d.log.Info("draining", "limit", drainLimit)
+		d.cri.EndStreams()
 		drain(server, drainLimit)
 	case <-parts.Done():
 		server.Stop()
