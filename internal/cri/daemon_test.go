@@ -50,7 +50,7 @@ func startDaemon(t *testing.T, engine *enginetest.Fake, network *fakeNetwork) *d
 	monitor := health.New(engine, log)
 	idx := index.New(index.Options{Source: engine, Logger: log, Changed: func(id string) { server.Changed(id) }, Connected: func(context.Context) {}})
 	server = cri.New(cri.Options{
-		Engine: engine, Images: engine, Network: network, Index: idx, Health: monitor, Logger: log,
+		Engine: engine, Images: engine, Network: network, Index: idx, Health: monitor, Logs: noLogs{}, Logger: log,
 		Version: "1.2.3", FilesDir: filepath.Join(t.TempDir(), "sandboxes"), Instance: instance, Config: map[string]string{"socket": "/x"},
 		SandboxImage: "pause:test", ImageArchive: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("tar")), nil },
 	})
