@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mascri/mascri/internal/netns"
 	"github.com/mascri/mascri/internal/pod"
 )
 
@@ -104,7 +105,7 @@ func TestAttachPreparesLoopbackAndIPv6(t *testing.T) {
 	}
 	defer ns.Close()
 	// As Docker 20.10 leaves it.
-	err = inNetns(ns, func() error {
+	err = netns.Do(ns.File, func() error {
 		var errs []error
 		for _, name := range []string{"all", "default", "lo"} {
 			errs = append(errs, os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0))
