@@ -55,7 +55,7 @@ func TestAttachGivesAnAddress(t *testing.T) {
 		SandboxID: req.SandboxID, Pod: "default/pod-a", Phase: pod.Attached,
 		Network: "podnet", ConfigFile: filepath.Join(n.cfg.ConfigDir, "10-bridge.conflist"),
 		NetnsPath: "/run/netns/cni-" + req.SandboxID[:32], NetnsInode: a.NetnsInode,
-		IPs: addresses("10.88.0.2"), CreatedAt: a.CreatedAt, Result: a.Result,
+		IPs: addresses("10.88.0.2"), CreatedAt: a.CreatedAt, Result: a.Result, Runs: a.Runs,
 	}
 	if diff := cmp.Diff(want, a, compareAddrs()); diff != "" {
 		t.Errorf("attachment (-want +got):\n%s", diff)
