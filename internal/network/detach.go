@@ -103,7 +103,7 @@ func (n *Network) detachLost(ctx context.Context, sandboxID string) error {
 	if !wholeID.MatchString(sandboxID) {
 		return nil
 	}
-	cached, err := n.cni(nil).GetCachedAttachments(sandboxID)
+	cached, err := n.cni(&pluginExec{}).GetCachedAttachments(sandboxID)
 	if err != nil {
 		return fmt.Errorf("read libcni's cache: %w", err)
 	}
@@ -233,7 +233,7 @@ func (n *Network) runDel(ctx context.Context, s slots, list *libcni.NetworkConfi
 		return fmt.Errorf("wait for other detachments: %w", err)
 	}
 	defer release()
-	return plain(n.cni(func() { n.step("del-start") }).DelNetworkList(ctx, list, rt))
+	return plain(n.cni(&pluginExec{started: func() { n.step("del-start") }}).DelNetworkList(ctx, list, rt))
 }
 
 // seedCache gives libcni's cache the result that is recorded: DEL gets it from

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
 
 	"github.com/mascri/mascri/internal/keylock"
 	"github.com/mascri/mascri/internal/pod"
@@ -152,9 +153,9 @@ func (n *Network) Attachments() []pod.Attachment {
 }
 
 // cni returns libcni with a cache directory of its own, as its GC verb would take
-// what others have in a shared one for leaked. started may be nil.
-func (n *Network) cni(started func()) *libcni.CNIConfig {
-	return libcni.NewCNIConfigWithCacheDir(n.cfg.BinDirs, filepath.Join(n.cfg.StateDir, "cni"), &pluginExec{started: started})
+// what others have in a shared one for leaked.
+func (n *Network) cni(exec invoke.Exec) *libcni.CNIConfig {
+	return libcni.NewCNIConfigWithCacheDir(n.cfg.BinDirs, filepath.Join(n.cfg.StateDir, "cni"), exec)
 }
 
 // plain drops what libcni wraps around a plugin's error: the same once more.
