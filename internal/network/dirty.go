@@ -13,6 +13,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/vishvananda/netlink"
 
+	"github.com/mascri/mascri/internal/netns"
 	"github.com/mascri/mascri/internal/pod"
 )
 
@@ -132,7 +133,7 @@ func unpinEmpty(rec record) {
 		return
 	}
 	defer file.Close()
-	err = inNetns(netns{File: file}, func() error {
+	err = netns.Do(file, func() error {
 		_, err := netlink.LinkByName(rec.IfName)
 		return err
 	})
