@@ -49,11 +49,6 @@ func (s *Server) RestorePod(context.Context, *cri.RestorePodRequest) (*cri.Resto
 	return nil, notYet("RestorePod")
 }
 
-// GetContainerEvents is not served yet.
-func (s *Server) GetContainerEvents(*cri.GetEventsRequest, grpc.ServerStreamingServer[cri.ContainerEventResponse]) error {
-	return notYet("GetContainerEvents")
-}
-
 // ListMetricDescriptors is not served yet.
 func (s *Server) ListMetricDescriptors(context.Context, *cri.ListMetricDescriptorsRequest) (*cri.ListMetricDescriptorsResponse, error) {
 	return nil, notYet("ListMetricDescriptors")

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -106,6 +107,9 @@ type Index interface {
 	Sandboxes() []pod.Sandbox
 	Container(idOrPrefix string) (pod.Container, error)
 	Containers() []pod.Container
+	// Watch tells all changes from now on, in their order. The channel is closed when the
+	// watcher is too slow.
+	Watch() (changes <-chan pod.Change, stop func())
 	Complete() bool // whether no sandbox or container is missing
 	Drift() uint64
 }
@@ -120,7 +124,7 @@ type Health interface {
 type Usage interface {
 	Container(c pod.Container) pod.ContainerUsage
 	// Pod is told the sandbox's attachment, nil for none, and all of its containers.
-	Pod(sandbox pod.Sandbox, a *pod.Attachment, containers []pod.Container) pod.PodUsage
+	Pod(sandbox pod.Sandbox, a *pod.Attachment, containers []pod.Container) pod.SandboxUsage
 }
 
 // Options are what a Server is made of.
@@ -160,6 +164,8 @@ type Server struct {
 	opts      Options
 	log       *slog.Logger
 	recovered chan struct{} // closed when the state of an earlier life is known
+	ending    chan struct{} // closed when streams without an end are to end
+	end       sync.Once
 	flights   *flights
 	pulls     *flights
 	locks     keylock.Locks // by id, of sandboxes, containers and images; held across I/O by design
@@ -178,6 +184,7 @@ func New(opts Options) *Server {
 		opts:      opts,
 		log:       opts.Logger,
 		recovered: make(chan struct{}),
+		ending:    make(chan struct{}),
 		flights:   newFlights(opts.Logger),
 		pulls:     newFlights(opts.Logger),
 		repairs:   newRepairs(),
@@ -185,6 +192,10 @@ func New(opts Options) *Server {
 		updates:   newUpdates(opts.UpdatesDir),
 	}
 }
+
+// EndStreams ends the RPCs that last until their client leaves, so that the others can be
+// drained.
+func (s *Server) EndStreams() { s.end.Do(func() { close(s.ending) }) }
 
 // Register adds the CRI services to a gRPC server.
 func (s *Server) Register(registrar grpc.ServiceRegistrar) {

@@ -63,8 +63,8 @@ func (s *Stats) Container(c pod.Container) pod.ContainerUsage {
 
 // Pod returns what sandbox, which has attachment a (nil: none), and all of its containers
 // use together. It never fails: what can't be read is left out.
-func (s *Stats) Pod(sandbox pod.Sandbox, a *pod.Attachment, containers []pod.Container) pod.PodUsage {
-	var usage pod.PodUsage
+func (s *Stats) Pod(sandbox pod.Sandbox, a *pod.Attachment, containers []pod.Container) pod.SandboxUsage {
+	var usage pod.SandboxUsage
 	if sandbox.Config.GetLinux().GetCgroupParent() != "" {
 		usage.Usage, usage.Processes = s.parent(sandbox, containers)
 	} else {
