@@ -21,9 +21,9 @@ func atEach(t *testing.T, methods map[string]int, test func(t *testing.T, d *dae
 			for _, done := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s call %d done %v", method, call, done), func(t *testing.T) {
 					d := newDaemon(t)
-					d.listed(t, nil) // wait for the first resync
+					d.listed(t, nil)    // wait for the first resync, and have no hints:
+					d.engine.Mute(true) // what the index asks by itself would be counted
 					fail := func() {
-						d.engine.Mute(true) // what the index asks by itself would be counted
 						d.engine.Fail(enginetest.Fault{Method: method, Call: call, Done: done})
 					}
 					heal := func() {

@@ -471,7 +471,7 @@ func TestTargetedContainer(t *testing.T) {
 		_, err := d.create(t.Context(), sandbox, config)
 		wantCode(t, err, invalid, field, says)
 	}
-	id := d.mustCreate(t, sandbox, at(target, app[:63]))
+	id := d.mustCreate(t, sandbox, at(target, app[:64]))
 	got, err := d.engine.InspectContainer(t.Context(), id)
 	if err != nil || got.Config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetTargetId() != app {
 		t.Errorf("target %v, %v; want the full id", got.Config, err)

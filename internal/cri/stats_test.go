@@ -69,7 +69,7 @@ func serveShelf(t testing.TB, index cri.Index, usage cri.Usage) runtimeapi.Runti
 	engine := enginetest.NewFake(t, instance)
 	server := cri.New(cri.Options{
 		Engine: engine, Network: newFakeNetwork(engine), Index: index, Usage: usage, Health: health.New(engine, log), Logger: log,
-		FilesDir: t.TempDir() + "/sandboxes", UpdatesDir: t.TempDir() + "/updates", Instance: instance, Logs: noLogs{},
+		FilesDir: t.TempDir() + "/sandboxes", UpdatesDir: t.TempDir() + "/updates", Instance: instance, Logs: &fakeLogs{},
 	})
 	listener := bufconn.Listen(1 << 20)
 	grpcServer := grpc.NewServer(grpc.UnaryInterceptor(server.Unary), grpc.StreamInterceptor(server.Stream))
@@ -92,14 +92,6 @@ func serveShelf(t testing.TB, index cri.Index, usage cri.Usage) runtimeapi.Runti
 	})
 	return runtimeapi.NewRuntimeServiceClient(conn)
 }
-
-// noLogs are those of containers that write none.
-type noLogs struct{}
-
-func (noLogs) Follow(pod.LogSource) error           { return nil }
-func (noLogs) Reopen(context.Context, string) error { return nil }
-func (noLogs) Drain(context.Context, string) error  { return nil }
-func (noLogs) Forget(context.Context, string) error { return nil }
 
 // fakeUsage knows what some use.
 type fakeUsage struct {
