@@ -110,7 +110,8 @@ type complete struct {
 // Look implements index.Source.
 func (c complete) Look(ctx context.Context, id string) (pod.Item, error) {
 	item, err := c.Engine.Look(ctx, id)
-	if ended := item.Container; err == nil && ended != nil && !ended.Running && ended.LogPath != "" {
+	// One that never started is not at its end: its log is followed from before the start on.
+	if ended := item.Container; err == nil && ended != nil && !ended.Running && !ended.StartedAt.IsZero() && ended.LogPath != "" {
 		ctx, cancel := context.WithTimeout(ctx, drainPatience)
 		defer cancel()
 		if err := c.logs.Drain(ctx, id); err != nil {

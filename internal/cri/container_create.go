@@ -120,7 +120,7 @@ func (s *Server) takenContainer(ctx context.Context, name string, cause error) e
 func (s *Server) containerSpec(ctx context.Context, sandbox pod.Sandbox, req *cri.CreateContainerRequest) (pod.ContainerSpec, error) {
 	none := pod.ContainerSpec{}
 	config := proto.CloneOf(req.GetConfig())
-	image, err := s.containerImage(ctx, "config.image.image", config.GetImage().GetImage())
+	image, err := s.containerImage(ctx, "config.image", config.GetImage())
 	if err != nil {
 		return none, err
 	}
@@ -151,14 +151,14 @@ func (s *Server) containerSpec(ctx context.Context, sandbox pod.Sandbox, req *cr
 }
 
 // containerImage looks an image up that a container needs.
-func (s *Server) containerImage(ctx context.Context, field, text string) (pod.Image, error) {
-	name, err := pod.ImageName(text)
+func (s *Server) containerImage(ctx context.Context, field string, spec *cri.ImageSpec) (pod.Image, error) {
+	name, err := s.imageName(field, spec)
 	if err != nil {
-		return pod.Image{}, fmt.Errorf("%s: %w", field, err)
+		return pod.Image{}, err
 	}
 	image, err := s.opts.Images.Image(ctx, name)
 	if err != nil {
-		return pod.Image{}, fmt.Errorf("%s: %w", field, err)
+		return pod.Image{}, fmt.Errorf("%s.image: %w", field, err)
 	}
 	return image, nil
 }
@@ -208,16 +208,16 @@ func (s *Server) resolveTarget(sandbox pod.Sandbox, options *cri.NamespaceOption
 }
 
 // resolveMounts makes host paths that are missing, as the kubelet expects of a runtime,
-// and names images by their ids.
+// and names images by their ids, with the digest that the kubelet shows as the volume's.
 func (s *Server) resolveMounts(ctx context.Context, mounts []*cri.Mount) error {
 	for i, m := range mounts {
 		field := fmt.Sprintf("config.mounts[%d].", i)
-		if text := m.GetImage().GetImage(); text != "" {
-			image, err := s.containerImage(ctx, field+"image.image", text)
+		if m.GetImage().GetImage() != "" {
+			image, err := s.containerImage(ctx, field+"image", m.GetImage())
 			if err != nil {
 				return err
 			}
-			m.Image = &cri.ImageSpec{Image: image.ID, UserSpecifiedImage: m.GetImage().GetUserSpecifiedImage()}
+			m.Image.Image, m.Image.ImageRef = image.ID, imageRef(image)
 			continue
 		}
 		if !filepath.IsAbs(m.GetHostPath()) {

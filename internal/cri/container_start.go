@@ -50,6 +50,10 @@ func (s *Server) startContainer(ctx context.Context, container pod.Container) er
 	err = s.opts.Engine.Start(ctx, container.ID)
 	s.opts.Step("started-container")
 	err = errors.Join(err, s.opts.Index.Refresh(ctx, container.ID))
+	if errdefs.IsNotFound(err) && s.isThere(container.ID) {
+		// What is missing is something that the container needs, not the container.
+		return fmt.Errorf("%v: %w", err, errdefs.ErrFailedPrecondition)
+	}
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mascri/mascri/internal/pod"
@@ -41,10 +42,8 @@ func (s *Server) ContainerStatus(ctx context.Context, req *cri.ContainerStatusRe
 
 func (s *Server) containerStatus(c pod.Container) *cri.ContainerStatus {
 	config := c.Config
-	image := &cri.ImageSpec{
-		Image: c.ImageName, Annotations: config.GetImage().GetAnnotations(),
-		UserSpecifiedImage: config.GetImage().GetUserSpecifiedImage(), RuntimeHandler: config.GetImage().GetRuntimeHandler(),
-	}
+	image := proto.CloneOf(config.GetImage())
+	image.Image = c.ImageName
 	status := &cri.ContainerStatus{
 		Id:          c.ID,
 		Metadata:    config.GetMetadata(),
