@@ -33,6 +33,7 @@ func TestCommandLines(t *testing.T) {
 			"unknown output format", "version --output yaml", exitUsage, "",
 			"mascri: invalid argument \"yaml\" for \"-o, --output\" flag: must be text or json\nmascri: see \"mascri version --help\"\n",
 		},
+		{"a misspelt view", "net statsu", exitUsage, "", "mascri: unknown command \"statsu\" for \"mascri net\": did you mean status?\n"},
 		{"shell completion", "completion bash", exitOK, "bash completion", ""},
 		{"version", "version", exitOK, "platform  " + runtime.GOOS + "/" + runtime.GOARCH + "\n", ""},
 		{"default settings", "config default", exitOK, "\nsocket = '/run/mascri/mascri.sock'\n", ""},

@@ -55,7 +55,7 @@ func (n *Network) attach(ctx context.Context, req pod.AttachRequest) (record, er
 	}
 	if err := n.add(ctx, &rec); err != nil {
 		err = fmt.Errorf("%s: %w", rec.origin(), err)
-		return record{}, afterCleaning(err, n.undo(context.WithoutCancel(ctx), rec))
+		return record{}, afterCleaning(err, n.undo(context.WithoutCancel(ctx), n.dels, rec))
 	}
 	return rec, nil
 }
@@ -155,7 +155,7 @@ func afterCleaning(err, undone error) error {
 func (n *Network) add(ctx context.Context, rec *record) error {
 	ctx, cancel := context.WithTimeout(ctx, addBudget(ctx))
 	defer cancel()
-	data, err := n.runAdd(ctx, *rec)
+	data, runs, err := n.runAdd(ctx, *rec)
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (n *Network) add(ctx context.Context, rec *record) error {
 	if err != nil {
 		return err
 	}
-	rec.Result = data
+	rec.Result, rec.Runs, rec.DNS = data, runs, resultDNS(data)
 	for _, address := range addresses {
 		rec.IPs = append(rec.IPs, address.Addr())
 		rec.Subnets = append(rec.Subnets, address.Masked())
@@ -181,22 +181,30 @@ func (n *Network) add(ctx context.Context, rec *record) error {
 	return nil
 }
 
-func (n *Network) runAdd(ctx context.Context, rec record) ([]byte, error) {
+// runAdd returns the result, and how long each plugin took.
+func (n *Network) runAdd(ctx context.Context, rec record) ([]byte, []pod.PluginRun, error) {
 	release, err := n.adds.take(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("wait for other attachments: %w", err)
+		return nil, nil, fmt.Errorf("wait for other attachments: %w", err)
 	}
 	defer release()
 	list, err := rec.list()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	cni := n.cni(func() { n.step("add-start") })
+	var runs []pod.PluginRun // libcni runs one plugin after the other
+	cni := n.cni(&pluginExec{
+		started: func() { n.step("add-start") },
+		ended: func(plugin string, took time.Duration) {
+			runs = append(runs, pod.PluginRun{Plugin: plugin, Milliseconds: float64(took.Microseconds()) / 1000})
+		},
+	})
 	res, err := cni.AddNetworkList(ctx, list, rec.runtimeConf(rec.NetnsPath))
 	if err != nil {
-		return nil, plain(err)
+		return nil, nil, plain(err)
 	}
-	return encodeResult(res)
+	data, err := encodeResult(res)
+	return data, runs, err
 }
 
 // addBudget is how long ADD may take under ctx.
