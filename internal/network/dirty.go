@@ -47,10 +47,14 @@ func (n *Network) shelve(ctx context.Context, s slots, rec record, cause error, 
 	}
 	if rest {
 		failed, err := n.delRest(ctx, s, rec)
-		if failed == nil && err == nil { // it did succeed, at last
+		if err == nil { // it did succeed, at last
+			n.forgetConnections(rec)
 			return n.leave(rec)
 		}
-		d.PortsFree = d.PortsFree || failed != nil && !slices.ContainsFunc(failed, mapsPorts)
+		if failed != nil && !slices.ContainsFunc(failed, mapsPorts) {
+			n.forgetConnections(rec)
+			d.PortsFree = true
+		}
 		cause = fmt.Errorf("%s: %w", rec.origin(), err)
 	}
 	d.Tries++
