@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mascri/mascri/internal/netns"
 	"github.com/mascri/mascri/internal/pod"
 )
 
@@ -184,13 +185,7 @@ func TestHostPortsOfTheDirtyQueue(t *testing.T) {
 
 // within runs do in the network namespace of an attachment.
 func (n *node) within(a pod.Attachment, do func() error) error {
-	n.t.Helper()
-	file, err := os.Open(a.NetnsPath)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	defer file.Close()
-	return inNetns(netns{File: file}, do)
+	return netns.At(a.NetnsPath, do)
 }
 
 // serve answers in the pod with its name, until the test ends.
