@@ -102,8 +102,19 @@ deps:
 LINT := bin/golangci-lint
 
 .PHONY: test
-test: deps build $(LINT) ## Run every test: linters, unit tests with the race detector, real Docker Engines, the demo
+test: deps build $(LINT) bin/critest ## Run every test: linters, unit tests with the race detector, real Docker Engines, critest, the demo
 	@test/all.sh
+
+.PHONY: critest
+critest: deps build bin/critest ## Run critest alone; its report is out/critest/junit.xml
+	@test/all.sh critest
+
+# A test binary, which go knows no "tool" for.
+bin/critest: tools/cri/go.mod tools/cri/go.sum
+	@echo "$@ $(call pinned,cri,sigs.k8s.io/cri-tools)"
+	@CGO_ENABLED=0 GOARCH=$(HOSTARCH) go test -C tools/cri -c -buildvcs=false -trimpath -o $(CURDIR)/$@ \
+		-ldflags '$(STRIP) -X sigs.k8s.io/cri-tools/pkg/version.Version=$(call pinned,cri,sigs.k8s.io/cri-tools)' \
+		sigs.k8s.io/cri-tools/cmd/critest
 
 $(LINT): tools/lint/go.mod tools/lint/go.sum
 	@echo "$@"

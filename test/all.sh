@@ -1,6 +1,6 @@
 #!/bin/bash
-# all.sh runs every test, goes on after a failure, and ends with what came of each
-# part. "make test" builds first what it needs.
+# all.sh [PART...] runs every test, or these parts of it, goes on after a failure, and
+# ends with what came of each part. "make test" builds first what it needs.
 set -uo pipefail
 cd "$(dirname "$(dirname "$(realpath "$0")")")" || exit 1
 mkdir -p out
@@ -8,7 +8,9 @@ results=()
 rc=0
 
 # part NAME COMMAND... runs one part and notes how it ended.
+parts=" $* "
 part() {
+	[[ $parts = "  " || $parts = *" $1 "* ]] || return 0
 	local name=$1 began=$SECONDS log=out/$1.log ok=ok counted
 	shift
 	echo
@@ -28,16 +30,21 @@ go_test() {
 
 lint() { go vet ./... && bin/golangci-lint run && echo "lint: no findings"; }
 
+# critest shows what its specs say as they go.
+critest() {
+	go test -v -count=1 -timeout 40m -run '^TestCritest$' ${without_28[@]+"${without_28[@]}"} ./test/e2e
+}
+
 demo() { test/private.sh test/demo.sh && echo "demo: two pods ran, talked and were removed"; }
 
 # engine28 fetches the later engine once; where that can't be, its tests are skipped.
-without_28=()
+without_28=() e2e_skip='^TestCritest$'
 engine28() {
 	[ ! -x bin/engine28/usr/sbin/dockerd ] || return 0
 	test/fetch-engine.sh bin/engine28 && return
 	if [ $? = 3 ]; then
 		results+=("SKIP  engine 28: every test on it, as this is not Debian")
-		without_28=(-skip '/^engine_28$')
+		without_28=(-skip '/^engine_28$') e2e_skip+='|/^engine_28$'
 	else
 		results+=("FAIL  fetching engine 28")
 		rc=1
@@ -49,10 +56,12 @@ engine28
 mapfile -t unit < <(go list ./... | grep -v /test/e2e)
 part lint lint
 part unit go_test unit -race -timeout 15m ${without_28[@]+"${without_28[@]}"} "${unit[@]}"
-part e2e go_test e2e -timeout 20m ${without_28[@]+"${without_28[@]}"} ./test/e2e/...
+part e2e go_test e2e -timeout 20m -skip "$e2e_skip" ./test/e2e/...
+part critest critest
 part demo demo
 
+[ ${#results[@]} -gt 0 ] || { echo "all.sh: there is no part$parts" >&2; exit 2; }
 echo
-echo "=== all tests, $((SECONDS - began)) s"
+echo "=== ${*:-all tests}, $((SECONDS - began)) s"
 printf '%s\n' "${results[@]}"
 exit $rc

@@ -22,6 +22,7 @@ import (
 	"github.com/mascri/mascri/internal/network"
 	"github.com/mascri/mascri/internal/pod"
 	"github.com/mascri/mascri/internal/sandboximage"
+	"github.com/mascri/mascri/internal/stats"
 )
 
 const (
@@ -43,6 +44,7 @@ type daemon struct {
 	engine   *engine.Engine
 	index    *index.Index
 	logs     *logs.Follower
+	stats    *stats.Stats
 	cri      *cri.Server
 }
 
@@ -52,7 +54,7 @@ func newDaemon(cfg config.Config, log *slog.Logger) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	eng, err := engine.New(engine.Options{Host: cfg.Engine.Host, Instance: instance, Logger: log})
+	eng, err := engine.New(engine.Options{Host: cfg.Engine.Host, Instance: instance, SharedShims: cfg.Engine.SharedShims, Logger: log})
 	if err != nil {
 		return nil, err
 	}
@@ -64,10 +66,11 @@ func newDaemon(cfg config.Config, log *slog.Logger) (*daemon, error) {
 	d.health = health.New(eng, log)
 	d.logs = logs.New(logs.Options{StateDir: filepath.Join(cfg.StateDir, "logs"), Logger: log, Step: steps})
 	d.index = index.New(index.Options{Source: complete{eng, d.logs, log}, Logger: log, Changed: func(id string) { d.cri.Changed(id) }, Connected: d.connected})
+	d.stats = stats.New(stats.Options{Proc: "/proc", Cgroups: "/sys/fs/cgroup", Logger: log})
 	ref, archive := sandboxImage(cfg)
 	floor, _ := engine.OOMFloor()
 	d.cri = cri.New(cri.Options{
-		Engine: eng, Containers: eng, Images: eng, Limits: cgroup.New(floor), Logs: d.logs,
+		Engine: eng, Containers: eng, Images: eng, Limits: cgroup.New(floor), Logs: d.logs, Usage: d.stats,
 		Network: d.network, Index: d.index, Health: d.health, Logger: log, Version: version,
 		FilesDir: filepath.Join(cfg.StateDir, "sandboxes"), UpdatesDir: filepath.Join(cfg.StateDir, "updates"), Instance: instance, SandboxImage: ref, ImageArchive: archive, Config: cfg, Step: steps,
 	})
@@ -130,7 +133,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, parts := errgroup.WithContext(parts)
-	for _, part := range []func(context.Context) error{d.health.Run, d.index.Run, d.network.Run, d.logs.Run, d.cri.Run} {
+	for _, part := range []func(context.Context) error{d.health.Run, d.index.Run, d.network.Run, d.logs.Run, d.stats.Run, d.cri.Run} {
 		group.Go(func() error { return part(parts) })
 	}
 	group.Go(func() error { return server.Serve(listener) })

@@ -20,9 +20,10 @@ type Config struct {
 	Network      Network `toml:"network" json:"network"`
 }
 
-// Engine says where Docker Engine is.
+// Engine says where Docker Engine is and how it is used.
 type Engine struct {
-	Host string `toml:"host" json:"host"`
+	Host        string `toml:"host" json:"host"`
+	SharedShims bool   `toml:"shared_shims" json:"shared_shims"`
 }
 
 // Network says where CNI's configs and plugins are.
@@ -38,7 +39,7 @@ func Default() Config {
 		Socket:   "/run/mascri/mascri.sock",
 		StateDir: "/var/lib/mascri",
 		LogLevel: "info",
-		Engine:   Engine{Host: "unix:///var/run/docker.sock"},
+		Engine:   Engine{Host: "unix:///var/run/docker.sock", SharedShims: true},
 		Network: Network{
 			ConfigDir:      "/etc/cni/net.d",
 			BinDirs:        []string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"},

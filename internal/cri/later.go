@@ -34,36 +34,6 @@ func (s *Server) PortForward(context.Context, *cri.PortForwardRequest) (*cri.Por
 	return nil, notYet("PortForward")
 }
 
-// ContainerStats is not served yet.
-func (s *Server) ContainerStats(context.Context, *cri.ContainerStatsRequest) (*cri.ContainerStatsResponse, error) {
-	return nil, notYet("ContainerStats")
-}
-
-// ListContainerStats is not served yet.
-func (s *Server) ListContainerStats(context.Context, *cri.ListContainerStatsRequest) (*cri.ListContainerStatsResponse, error) {
-	return nil, notYet("ListContainerStats")
-}
-
-// StreamContainerStats is not served yet.
-func (s *Server) StreamContainerStats(*cri.StreamContainerStatsRequest, grpc.ServerStreamingServer[cri.StreamContainerStatsResponse]) error {
-	return notYet("StreamContainerStats")
-}
-
-// PodSandboxStats is not served yet.
-func (s *Server) PodSandboxStats(context.Context, *cri.PodSandboxStatsRequest) (*cri.PodSandboxStatsResponse, error) {
-	return nil, notYet("PodSandboxStats")
-}
-
-// ListPodSandboxStats is not served yet.
-func (s *Server) ListPodSandboxStats(context.Context, *cri.ListPodSandboxStatsRequest) (*cri.ListPodSandboxStatsResponse, error) {
-	return nil, notYet("ListPodSandboxStats")
-}
-
-// StreamPodSandboxStats is not served yet.
-func (s *Server) StreamPodSandboxStats(*cri.StreamPodSandboxStatsRequest, grpc.ServerStreamingServer[cri.StreamPodSandboxStatsResponse]) error {
-	return notYet("StreamPodSandboxStats")
-}
-
 // CheckpointContainer is not served yet.
 func (s *Server) CheckpointContainer(context.Context, *cri.CheckpointContainerRequest) (*cri.CheckpointContainerResponse, error) {
 	return nil, notYet("CheckpointContainer")

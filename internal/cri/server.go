@@ -115,6 +115,14 @@ type Health interface {
 	Facts() (pod.EngineFacts, error)
 }
 
+// Usage tells what containers and sandboxes use. It asks the kernel, not the engine, and
+// leaves out what it can't find.
+type Usage interface {
+	Container(c pod.Container) pod.ContainerUsage
+	// Pod is told the sandbox's attachment, nil for none, and all of its containers.
+	Pod(sandbox pod.Sandbox, a *pod.Attachment, containers []pod.Container) pod.PodUsage
+}
+
 // Options are what a Server is made of.
 type Options struct {
 	Engine     Engine
@@ -125,6 +133,7 @@ type Options struct {
 	Network    Network
 	Index      Index
 	Health     Health
+	Usage      Usage
 	Logger     *slog.Logger
 
 	Version    string // of MasCRI, semantic

@@ -32,7 +32,7 @@ func (e *Engine) CreateSandbox(ctx context.Context, spec pod.SandboxSpec) (strin
 
 // node is what translation must know of the node.
 func (e *Engine) node(c *connection) translate.Host {
-	return translate.Host{Facts: c.facts, OOMFloor: e.oomFloor(), ReadFile: translate.ReadProfile}
+	return translate.Host{Facts: c.facts, OOMFloor: e.oomFloor(), SharedShims: e.sharedShims, ReadFile: translate.ReadProfile}
 }
 
 // create is one request; without a name the engine chooses one.

@@ -16,14 +16,18 @@ import (
 type Options struct {
 	Host     string // of the engine, such as unix:///var/run/docker.sock
 	Instance string // id of this daemon, recorded with every sandbox
-	Logger   *slog.Logger
+	// SharedShims lets the containers of a pod share the sandbox's containerd shim, where
+	// the engine can.
+	SharedShims bool
+	Logger      *slog.Logger
 }
 
 // Engine is a Docker Engine. It is safe for concurrent use.
 type Engine struct {
-	host     string
-	instance string
-	log      *slog.Logger
+	host        string
+	instance    string
+	sharedShims bool
+	log         *slog.Logger
 
 	// current is the connection in use, nil before the first one. Each negotiated its API
 	// version once; as an engine can be replaced by another version, Hints and Facts make
@@ -46,7 +50,7 @@ type connection struct {
 // New returns an Engine. It does no I/O; ErrInvalidArgument tells of a host that
 // can't be parsed.
 func New(options Options) (*Engine, error) {
-	e := &Engine{host: options.Host, instance: options.Instance, log: options.Logger}
+	e := &Engine{host: options.Host, instance: options.Instance, sharedShims: options.SharedShims, log: options.Logger}
 	e.oomFloor = sync.OnceValue(e.readOOMFloor)
 	api, err := e.newClient()
 	if err != nil {

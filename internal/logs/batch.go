@@ -212,8 +212,11 @@ func (t *tail) lost(b *buffers, reason string) error {
 	if e, _, err := parse(b.in[:n]); err == nil {
 		after = e.time
 	}
-	t.follower.gaps.Add(1)
 	line := gapLine(t.state.Time, after, reason)
+	if torn, err := t.endsTorn(); err == nil && torn {
+		line = append([]byte{'\n'}, line...)
+	}
+	t.follower.gaps.Add(1)
 	t.log.Warn("log lines were lost", "reason", reason, "file", t.files.file.Name())
 	t.state.Literal = string(line)
 	return t.appendLiteral()

@@ -140,7 +140,7 @@ func check(source pod.LogSource) error {
 func (f *Follower) register(from pod.LogSource) (*tail, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if t, ok := f.tails[from.ID]; ok && !(from.Running && t.isFinished()) {
+	if t, ok := f.tails[from.ID]; ok && (!from.Running || !t.isFinished()) {
 		return t, false
 	}
 	t := &tail{

@@ -49,6 +49,7 @@ type tail struct {
 	state    state    // as of the last save, but for what changed since
 	files    source
 	target   *os.File
+	unsaved  bool // the last batch was appended after the state was saved
 	doubtful bool // the log file may hold a part of the next batch
 	final    bool // the engine writes no more
 	stuck    stuck
@@ -122,7 +123,10 @@ func (t *tail) run(ctx context.Context) {
 	var pace pace
 	for ctx.Err() == nil {
 		result, err := t.batch(ctx)
-		if result == complete && err == nil {
+		if err == nil && result == quiet && t.unsaved {
+			err = t.save() // so that it is exact where the daemon is away for long
+		}
+		if err == nil && result == complete {
 			if err = t.finish(); err == nil {
 				return
 			}
@@ -131,6 +135,11 @@ func (t *tail) run(ctx context.Context) {
 		wait, wake := pace.next(t, result, err)
 		if t.pause(ctx, wait, wake) {
 			return
+		}
+	}
+	if t.unsaved {
+		if err := t.save(); err != nil { // an older one does as well
+			t.log.Debug("saving a log state failed", "error", err)
 		}
 	}
 }
@@ -168,6 +177,9 @@ func (p *pace) next(t *tail, result outcome, err error) (time.Duration, <-chan s
 		return 0, nil // look again
 	}
 	p.looks = quietLooks - 1
+	if t.stuck != (stuck{}) {
+		return tornAfter, t.wake
+	}
 	return t.follower.watch.interval(t), t.wake
 }
 
@@ -271,6 +283,7 @@ func (t *tail) save() error {
 	t.state.Place = t.files.at
 	t.state.BootID = t.follower.bootID()
 	t.step("state")
+	t.unsaved = false
 	return writeState(t.saved, t.state)
 }
 

@@ -46,22 +46,37 @@ func (t *tail) append(out []byte) error {
 	}
 	t.doubtful = t.doubtful && t.state.Size+int64(len(out)) < size
 	t.state.Size += int64(len(out))
+	t.unsaved = true
 	return nil
 }
 
 // arrived returns how many bytes of out are in the log file already, whose size is given.
-// Anything else that is there is somebody else's.
+// Where something else comes after them, that is somebody else's.
 func (t *tail) arrived(out []byte, size int64) (int, error) {
-	count := max(0, min(size-t.state.Size, int64(len(out))))
-	found := make([]byte, count)
+	found := make([]byte, max(0, min(size-t.state.Size, int64(len(out)))))
 	if _, err := t.target.ReadAt(found, t.state.Size); err != nil {
 		return 0, err
 	}
-	if !bytes.Equal(found, out[:count]) {
-		t.doubtful = false
-		return 0, nil
+	equal := 0
+	for equal < len(found) && found[equal] == out[equal] {
+		equal++
 	}
-	return int(count), nil
+	if equal < len(found) {
+		t.doubtful = false
+		equal = bytes.LastIndexByte(out[:equal], '\n') + 1
+	}
+	return equal, nil
+}
+
+// endsTorn tells whether the log file ends within a line, which nothing completes.
+func (t *tail) endsTorn() (bool, error) {
+	size, err := t.lookAtTarget()
+	if err != nil || size == 0 {
+		return false, err
+	}
+	last := make([]byte, 1)
+	_, err = t.target.ReadAt(last, size-1)
+	return last[0] != '\n', err
 }
 
 // lookAtTarget returns the log file's size. One that was deleted is begun anew.

@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// certify returns a certificate for ip by a new authority, and the authority's own in PEM.
-func certify(t testing.TB, ip string) (*tls.Config, []byte) {
+// certify returns a certificate for ip and names by a new authority, and the authority's
+// own in PEM.
+func certify(t testing.TB, ip string, names []string) (*tls.Config, []byte) {
 	t.Helper()
 	authority := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "CA of a test"},
@@ -23,7 +24,7 @@ func certify(t testing.TB, ip string) (*tls.Config, []byte) {
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: ip}, IPAddresses: []net.IP{net.ParseIP(ip)},
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: ip}, IPAddresses: []net.IP{net.ParseIP(ip)}, DNSNames: names,
 		NotBefore: authority.NotBefore, NotAfter: authority.NotAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}

@@ -28,6 +28,8 @@ type Image struct {
 	Entrypoint []string
 	Cmd        []string
 	Env        []string
+	// Layer is a tar of a root file system in place of that one and Files, if set.
+	Layer []byte
 	// Files are added, by path without a leading slash; two images with other files have
 	// other ids.
 	Files map[string]string
@@ -36,7 +38,10 @@ type Image struct {
 // Push makes image available as name:tag, and returns its manifest's digest (sha256:...).
 func (r *Registry) Push(t testing.TB, name, tag string, image Image) (digest string) {
 	t.Helper()
-	layer := image.layer(t)
+	layer := image.Layer
+	if layer == nil {
+		layer = image.layer(t)
+	}
 	config := marshal(t, map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux", "created": "2020-01-02T03:04:05Z",
 		"config": map[string]any{"User": image.User, "Entrypoint": image.Entrypoint, "Cmd": image.Cmd, "Env": image.Env},

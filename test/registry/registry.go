@@ -24,7 +24,8 @@ const address = "192.0.2.80"
 
 // Registry serves images until its test ends. It is safe for concurrent use.
 type Registry struct {
-	// Host is what image references begin with, such as 192.0.2.80:40123.
+	// Host is what image references begin with, such as 192.0.2.80:40123 or
+	// registry.k8s.io.
 	Host  string
 	login Login
 	store http.Handler
@@ -41,20 +42,40 @@ var blob = regexp.MustCompile(`^/v2/.+/blobs/`)
 // images trust it.
 func Start(t testing.TB, login Login) *Registry {
 	t.Helper()
+	return start(t, login, "0", nil)
+}
+
+// StartAs runs a registry that is each of the hosts with these names to engines, and
+// asks for no login.
+func StartAs(t testing.TB, names ...string) *Registry {
+	t.Helper()
+	resolve(t, names)
+	return start(t, Login{}, "443", names)
+}
+
+// start listens at a port of address; without names, the address is the host's.
+func start(t testing.TB, login Login, port string, names []string) *Registry {
+	t.Helper()
 	if out, err := exec.Command("ip", "addr", "replace", address+"/32", "dev", "lo").CombinedOutput(); err != nil {
 		t.Fatalf("give lo an address: %v\n%s", err, out)
 	}
-	listener, err := net.Listen("tcp", address+":0")
+	listener, err := net.Listen("tcp", net.JoinHostPort(address, port))
 	if err != nil {
 		t.Fatal(err)
 	}
+	hosts := names
+	if len(hosts) == 0 {
+		hosts = []string{listener.Addr().String()}
+	}
 	r := &Registry{
-		Host:  listener.Addr().String(),
+		Host:  hosts[0],
 		login: login,
 		store: registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo))),
 	}
-	certificate, authority := certify(t, address)
-	trust(t, r.Host, authority)
+	certificate, authority := certify(t, address, names)
+	for _, host := range hosts {
+		trust(t, host, authority)
+	}
 	server := httptest.NewUnstartedServer(r)
 	server.Listener.Close()
 	server.Listener = listener
@@ -79,6 +100,25 @@ func trust(t testing.TB, host string, authority []byte) {
 	}
 	t.Cleanup(func() { os.RemoveAll(directory) })
 	if err := os.WriteFile(filepath.Join(directory, "ca.crt"), authority, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// resolve makes names stand for address, until t ends.
+func resolve(t testing.TB, names []string) {
+	t.Helper()
+	const file = "/etc/hosts"
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.WriteFile(file, before, 0o644); err != nil {
+			t.Error(err)
+		}
+	})
+	lines := fmt.Appendf(bytes.Clone(before), "\n%s %s\n", address, strings.Join(names, " "))
+	if err := os.WriteFile(file, lines, 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -19,8 +19,8 @@ import (
 const stage = "MASCRI_TEST_STAGE"
 
 // InNamespaces is the body of a TestMain whose tests start engines. It runs m in mount,
-// network and pid namespaces of its own, so that nothing a test does reaches the machine,
-// and ends with m's exit code. When the test process ends, however it does, so does
+// network, pid and ipc namespaces of its own, so that nothing a test does reaches the
+// machine, and ends with m's exit code. When the test process ends, however it does, so does
 // everything that it started, and every mount is gone. Without root m runs as it is, and
 // Start skips its test.
 //
@@ -57,7 +57,7 @@ func enter() (int, error) {
 	command := self("init")
 	command.Env = append(command.Env, cgroupVariable+"="+group)
 	command.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID,
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC,
 		Pdeathsig:  syscall.SIGKILL,
 	}
 	// ^C reaches the whole process group: the tests end by it, and then this one.

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -154,6 +155,26 @@ func (d *Daemon) Stop(t testing.TB) {
 		<-d.ended
 	}
 	d.process = nil
+}
+
+// Kill ends the engine and its containerd by SIGKILL. With live-restore, its containers go
+// on.
+func (d *Daemon) Kill(t testing.TB) {
+	t.Helper()
+	containerd, err := os.ReadFile(d.file("exec/containerd/containerd.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(containerd)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.signal(t, syscall.SIGKILL)
+	<-d.ended
+	d.process = nil
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatalf("kill containerd: %v", err)
+	}
 }
 
 // Freeze makes the engine hang until Thaw: it still holds its connections, and takes

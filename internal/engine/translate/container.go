@@ -43,7 +43,7 @@ func Container(spec pod.ContainerSpec, host Host) (*container.Config, *container
 	hostConfig := &container.HostConfig{
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled}, // the kubelet restarts
 		LogConfig:     container.LogConfig{Type: logDriver, Config: map[string]string{"max-size": logFileSize, "max-file": logFiles, "compress": "false"}},
-		Annotations:   containerAnnotations(spec, host.Facts),
+		Annotations:   containerAnnotations(spec, host),
 		Init:          &noInit,
 	}
 	for _, translate := range []func(pod.ContainerSpec, Host, *container.Config, *container.HostConfig) error{
@@ -56,13 +56,22 @@ func Container(spec pod.ContainerSpec, host Host) (*container.Config, *container
 	return config, hostConfig, nil
 }
 
+// shimGroup is what containerd's shim for runc goes by: containers of one group share it.
+// A sandbox, which names none, is in the group of its id.
+const shimGroup = "io.containerd.runc.v2.group"
+
 // containerAnnotations are to runtimes that start a virtual machine what annotations are
-// for a sandbox.
-func containerAnnotations(spec pod.ContainerSpec, facts pod.EngineFacts) map[string]string {
-	if versions.LessThan(facts.APIVersion, annotationsAPI) {
+// for a sandbox. The shim would take the sandbox's id in there for the group as well.
+func containerAnnotations(spec pod.ContainerSpec, host Host) map[string]string {
+	if versions.LessThan(host.Facts.APIVersion, annotationsAPI) {
 		return nil
 	}
+	group := spec.Sandbox.ID
+	if !host.SharedShims {
+		group = spec.Name // the engine's own id is not known before
+	}
 	return map[string]string{
+		shimGroup:                             group,
 		"io.kubernetes.cri.container-type":    "container",
 		"io.kubernetes.cri.container-name":    spec.Config.GetMetadata().GetName(),
 		"io.kubernetes.cri.sandbox-id":        spec.Sandbox.ID,

@@ -23,6 +23,8 @@ type Host struct {
 	Facts pod.EngineFacts
 	// OOMFloor is the lowest oom_score_adj that may be set, -1000 to 1000.
 	OOMFloor int
+	// SharedShims lets a pod's containers share the sandbox's containerd shim.
+	SharedShims bool
 	// ReadFile reads a seccomp profile by its path on the node.
 	ReadFile func(name string) ([]byte, error)
 }
