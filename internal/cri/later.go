@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/containerd/errdefs"
-	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -47,19 +46,4 @@ func (s *Server) CheckpointPod(context.Context, *cri.CheckpointPodRequest) (*cri
 // RestorePod is not served yet.
 func (s *Server) RestorePod(context.Context, *cri.RestorePodRequest) (*cri.RestorePodResponse, error) {
 	return nil, notYet("RestorePod")
-}
-
-// ListMetricDescriptors is not served yet.
-func (s *Server) ListMetricDescriptors(context.Context, *cri.ListMetricDescriptorsRequest) (*cri.ListMetricDescriptorsResponse, error) {
-	return nil, notYet("ListMetricDescriptors")
-}
-
-// ListPodSandboxMetrics is not served yet.
-func (s *Server) ListPodSandboxMetrics(context.Context, *cri.ListPodSandboxMetricsRequest) (*cri.ListPodSandboxMetricsResponse, error) {
-	return nil, notYet("ListPodSandboxMetrics")
-}
-
-// StreamPodSandboxMetrics is not served yet.
-func (s *Server) StreamPodSandboxMetrics(*cri.StreamPodSandboxMetricsRequest, grpc.ServerStreamingServer[cri.StreamPodSandboxMetricsResponse]) error {
-	return notYet("StreamPodSandboxMetrics")
 }

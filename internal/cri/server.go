@@ -125,6 +125,10 @@ type Usage interface {
 	Container(c pod.Container) pod.ContainerUsage
 	// Pod is told the sandbox's attachment, nil for none, and all of its containers.
 	Pod(sandbox pod.Sandbox, a *pod.Attachment, containers []pod.Container) pod.SandboxUsage
+	// Network is nil for no attachment.
+	Network(a *pod.Attachment) *pod.NetworkUsage
+	// Details looks at each process of the container, too.
+	Details(c pod.Container) pod.ContainerDetails
 }
 
 // Options are what a Server is made of.

@@ -97,9 +97,14 @@ func serveShelf(t testing.TB, index cri.Index, usage cri.Usage) runtimeapi.Runti
 type fakeUsage struct {
 	containers map[string]pod.ContainerUsage
 	pods       map[string]pod.SandboxUsage
+	details    map[string]pod.ContainerDetails
+	network    *pod.NetworkUsage // of every sandbox
 }
 
 func (u fakeUsage) Container(c pod.Container) pod.ContainerUsage { return u.containers[c.ID] }
+
+func (u fakeUsage) Details(c pod.Container) pod.ContainerDetails { return u.details[c.ID] }
+func (u fakeUsage) Network(*pod.Attachment) *pod.NetworkUsage    { return u.network }
 
 // Pod counts a process for each container that it is told of.
 func (u fakeUsage) Pod(sandbox pod.Sandbox, _ *pod.Attachment, containers []pod.Container) pod.SandboxUsage {
