@@ -367,6 +367,7 @@ func TestCreateIsUndoneWhenNobodyWaits(t *testing.T) {
 	eventually(t, "it is being made", func() bool { return calls(d, "CreateContainer") == 1 })
 	giveUp()
 	wantCode(t, <-answer, codes.Canceled)
+	eventually(t, "the daemon has seen the client leave", func() bool { return calls(d, "InspectContainer") == 1 })
 	release()
 	d.mustCreate(t, sandbox, containerConfig("app"))
 	d.wantContainers(t, "app CREATED")
