@@ -34,6 +34,8 @@ func TestCommandLines(t *testing.T) {
 			"mascri: invalid argument \"yaml\" for \"-o, --output\" flag: must be text or json\nmascri: see \"mascri version --help\"\n",
 		},
 		{"a misspelt view", "net statsu", exitUsage, "", "mascri: unknown command \"statsu\" for \"mascri net\": did you mean status?\n"},
+		{"no pod named", "net inspect", exitUsage, "", "mascri: \"mascri net inspect\" takes one POD: an id, the beginning of one, or namespace/name\n"},
+		{"no such pod", "net inspect default/none --state-dir " + t.TempDir(), exitFailure, "", "mascri: no pod \"default/none\" is on a network; see mascri net ls: not found\n"},
 		{"shell completion", "completion bash", exitOK, "bash completion", ""},
 		{"version", "version", exitOK, "platform  " + runtime.GOOS + "/" + runtime.GOARCH + "\n", ""},
 		{"default settings", "config default", exitOK, "\nsocket = '/run/mascri/mascri.sock'\n", ""},

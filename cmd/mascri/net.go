@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -27,6 +28,7 @@ func newNet(load func() (config.Config, error)) *cobra.Command {
 	cmd.AddCommand(
 		newNetStatus(load),
 		newNetList(load),
+		newNetInspect(load),
 	)
 	return group(cmd)
 }
@@ -43,6 +45,35 @@ func newNetList(load func() (config.Config, error)) *cobra.Command {
 		Use:   "ls",
 		Short: "List pods with their addresses and interfaces",
 	}, netview.Node.WritePods)
+}
+
+func newNetInspect(load func() (config.Config, error)) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "inspect POD",
+		Short: "Show all of a pod's place on the network",
+		Args:  onePod,
+	}
+	output := addOutput(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		sources, err := netSources(load)
+		if err != nil {
+			return err
+		}
+		detail, err := netview.Inspect(sources.StateDir, args[0])
+		if err != nil {
+			return err
+		}
+		return show(cmd, *output, detail, detail.WriteText)
+	}
+	return cmd
+}
+
+// onePod demands one argument.
+func onePod(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 {
+		return nil
+	}
+	return usageError{fmt.Errorf("%q takes one POD: an id, the beginning of one, or namespace/name", cmd.CommandPath())}
 }
 
 // netLook makes cmd write what a look at the node shows.

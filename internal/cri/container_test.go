@@ -367,6 +367,7 @@ func TestCreateIsUndoneWhenNobodyWaits(t *testing.T) {
 	eventually(t, "it is being made", func() bool { return calls(d, "CreateContainer") == 1 })
 	giveUp()
 	wantCode(t, <-answer, codes.Canceled)
+	eventually(t, "the daemon has seen the client leave", func() bool { return calls(d, "InspectContainer") == 1 })
 	release()
 	d.mustCreate(t, sandbox, containerConfig("app"))
 	d.wantContainers(t, "app CREATED")
@@ -471,7 +472,7 @@ func TestTargetedContainer(t *testing.T) {
 		_, err := d.create(t.Context(), sandbox, config)
 		wantCode(t, err, invalid, field, says)
 	}
-	id := d.mustCreate(t, sandbox, at(target, app[:63]))
+	id := d.mustCreate(t, sandbox, at(target, app[:64]))
 	got, err := d.engine.InspectContainer(t.Context(), id)
 	if err != nil || got.Config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetTargetId() != app {
 		t.Errorf("target %v, %v; want the full id", got.Config, err)

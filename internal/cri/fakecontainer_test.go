@@ -21,7 +21,10 @@ type fakeLimits struct {
 	fail error // of Set and SetOOMScore
 }
 
-func (l *fakeLimits) Check(_ int, _ string, resources *runtimeapi.LinuxContainerResources) error {
+func (l *fakeLimits) Check(pid int, id string, resources *runtimeapi.LinuxContainerResources) error {
+	if pid == 0 && len(resources.GetUnified())+len(resources.GetHugepageLimits()) > 0 {
+		return fmt.Errorf("container %q does not run: %w", id, errdefs.ErrNotFound)
+	}
 	if _, ok := resources.GetUnified()["no.such"]; ok {
 		return fmt.Errorf("linux.resources.unified[%q]: the kernel has no such limit: %w", "no.such", errdefs.ErrFailedPrecondition)
 	}

@@ -190,6 +190,7 @@ func (n *Network) undo(ctx context.Context, s slots, rec record) error {
 		return err
 	}
 	n.step("del-done")
+	n.forgetConnections(rec)
 	return n.leave(rec)
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/vishvananda/netlink"
 
+	"github.com/mascri/mascri/internal/netns"
 	"github.com/mascri/mascri/internal/pod"
 )
 
@@ -46,10 +47,14 @@ func (n *Network) shelve(ctx context.Context, s slots, rec record, cause error, 
 	}
 	if rest {
 		failed, err := n.delRest(ctx, s, rec)
-		if failed == nil && err == nil { // it did succeed, at last
+		if err == nil { // it did succeed, at last
+			n.forgetConnections(rec)
 			return n.leave(rec)
 		}
-		d.PortsFree = d.PortsFree || failed != nil && !slices.ContainsFunc(failed, mapsPorts)
+		if failed != nil && !slices.ContainsFunc(failed, mapsPorts) {
+			n.forgetConnections(rec)
+			d.PortsFree = true
+		}
 		cause = fmt.Errorf("%s: %w", rec.origin(), err)
 	}
 	d.Tries++
@@ -132,7 +137,7 @@ func unpinEmpty(rec record) {
 		return
 	}
 	defer file.Close()
-	err = inNetns(netns{File: file}, func() error {
+	err = netns.Do(file, func() error {
 		_, err := netlink.LinkByName(rec.IfName)
 		return err
 	})

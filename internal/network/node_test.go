@@ -77,7 +77,6 @@ type node struct {
 	ipam    string // host-local's directory
 	forward *fakeForwarder
 	log     *syncWriter
-	logLock *sync.Mutex // guards log
 }
 
 // newNode makes an empty node. Its Network is made by start.

@@ -69,6 +69,9 @@ func decodeRecord(sandboxID string, data []byte) (record, error) {
 	if err := utils.ValidateNetworkName(rec.Network); err != nil {
 		return record{}, err
 	}
+	if _, err := rec.hostPorts(); err != nil {
+		return record{}, err
+	}
 	list, err := rec.list()
 	if err != nil {
 		return record{}, err
