@@ -82,5 +82,29 @@ func options() []option {
 			field: func(c *Config) any { return &c.Network.DefaultNetwork },
 			check: func(Config) error { return nil },
 		},
+		{
+			key: "streaming.address", flag: "streaming-address",
+			usage: "where exec, attach and port-forward connections are taken, host:port",
+			doc: "Port 0 is any that is free. The kubelet on this node connects to it. Who knows an\n" +
+				"address that was given out may use it: keep it on loopback, or use TLS.",
+			field: func(c *Config) any { return &c.Streaming.Address },
+			check: func(c Config) error { return checkAddress(c.Streaming.Address) },
+		},
+		{
+			key: "streaming.tls_cert_file", flag: "streaming-tls-cert-file",
+			usage: "certificate (PEM) for these connections; empty: no TLS",
+			field: func(c *Config) any { return &c.Streaming.TLSCertFile },
+			check: func(c Config) error {
+				return checkPair(c.Streaming.TLSCertFile, "streaming.tls_key_file", c.Streaming.TLSKeyFile)
+			},
+		},
+		{
+			key: "streaming.tls_key_file", flag: "streaming-tls-key-file",
+			usage: "its private key (PEM)",
+			field: func(c *Config) any { return &c.Streaming.TLSKeyFile },
+			check: func(c Config) error {
+				return checkPair(c.Streaming.TLSKeyFile, "streaming.tls_cert_file", c.Streaming.TLSCertFile)
+			},
+		},
 	}
 }

@@ -69,7 +69,7 @@ func serveShelf(t testing.TB, index cri.Index, usage cri.Usage) runtimeapi.Runti
 	engine := enginetest.NewFake(t, instance)
 	server := cri.New(cri.Options{
 		Engine: engine, Network: newFakeNetwork(engine), Index: index, Usage: usage, Health: health.New(engine, log), Logger: log,
-		FilesDir: t.TempDir() + "/sandboxes", UpdatesDir: t.TempDir() + "/updates", Instance: instance, Logs: noLogs{},
+		FilesDir: t.TempDir() + "/sandboxes", UpdatesDir: t.TempDir() + "/updates", Instance: instance, Logs: &fakeLogs{}, Limits: &fakeLimits{},
 	})
 	listener := bufconn.Listen(1 << 20)
 	grpcServer := grpc.NewServer(grpc.UnaryInterceptor(server.Unary), grpc.StreamInterceptor(server.Stream))
@@ -93,21 +93,18 @@ func serveShelf(t testing.TB, index cri.Index, usage cri.Usage) runtimeapi.Runti
 	return runtimeapi.NewRuntimeServiceClient(conn)
 }
 
-// noLogs are those of containers that write none.
-type noLogs struct{}
-
-func (noLogs) Follow(pod.LogSource) error           { return nil }
-func (noLogs) Reopen(context.Context, string) error { return nil }
-func (noLogs) Drain(context.Context, string) error  { return nil }
-func (noLogs) Forget(context.Context, string) error { return nil }
-
 // fakeUsage knows what some use.
 type fakeUsage struct {
 	containers map[string]pod.ContainerUsage
 	pods       map[string]pod.SandboxUsage
+	details    map[string]pod.ContainerDetails
+	network    *pod.NetworkUsage // of every sandbox
 }
 
 func (u fakeUsage) Container(c pod.Container) pod.ContainerUsage { return u.containers[c.ID] }
+
+func (u fakeUsage) Details(c pod.Container) pod.ContainerDetails { return u.details[c.ID] }
+func (u fakeUsage) Network(*pod.Attachment) *pod.NetworkUsage    { return u.network }
 
 // Pod counts a process for each container that it is told of.
 func (u fakeUsage) Pod(sandbox pod.Sandbox, _ *pod.Attachment, containers []pod.Container) pod.SandboxUsage {
@@ -118,7 +115,7 @@ func (u fakeUsage) Pod(sandbox pod.Sandbox, _ *pod.Attachment, containers []pod.
 
 func shelved(sandbox, id string, labels map[string]string) pod.Container {
 	return pod.Container{ID: id, Running: true, PID: 1, Fixed: pod.Fixed{SandboxID: sandbox, Config: &runtimeapi.ContainerConfig{
-		Metadata: &runtimeapi.ContainerMetadata{Name: "name-" + id}, Labels: labels, Annotations: map[string]string{"note": id},
+		Metadata: &runtimeapi.ContainerMetadata{Name: "name-" + id}, Image: &runtimeapi.ImageSpec{Image: "busybox"}, Labels: labels, Annotations: map[string]string{"note": id},
 	}}}
 }
 

@@ -70,11 +70,19 @@ func (s *Stats) Pod(sandbox pod.Sandbox, a *pod.Attachment, containers []pod.Con
 	} else {
 		usage.Usage, usage.Processes = s.sum(sandbox, containers)
 	}
-	if a != nil && a.NetnsPath != "" {
-		var err error
-		if usage.Network, err = networkUsage(a.NetnsPath); err != nil {
-			s.opts.Logger.Debug("the network's counters could not be read", "sandbox", sandbox.ID, "error", err)
-		}
+	usage.Network = s.Network(a)
+	return usage
+}
+
+// Network returns the traffic of attachment a; nil for none, and where it can't be read.
+func (s *Stats) Network(a *pod.Attachment) *pod.NetworkUsage {
+	if a == nil || a.NetnsPath == "" {
+		return nil
+	}
+	usage, err := networkUsage(a.NetnsPath)
+	if err != nil {
+		s.opts.Logger.Debug("the network's counters could not be read", "sandbox", a.SandboxID, "error", err)
+		return nil
 	}
 	return usage
 }

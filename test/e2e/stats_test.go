@@ -45,20 +45,16 @@ func (n *node) newShell(t *testing.T, pod string, config *cri.PodSandboxConfig, 
 		Config: &cri.ContainerConfig{
 			Metadata: &cri.ContainerMetadata{Name: name}, Image: &cri.ImageSpec{Image: shellImage},
 			Command: []string{"/bin/sh", "-c", script}, Labels: map[string]string{"name": name},
-			Linux: &cri.LinuxContainerConfig{},
+			// Pids of its own, as the kubelet asks for unless a pod shares them.
+			Linux: &cri.LinuxContainerConfig{SecurityContext: &cri.LinuxContainerSecurityContext{
+				NamespaceOptions: &cri.NamespaceOption{Pid: cri.NamespaceMode_CONTAINER},
+			}},
 		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return resp.GetContainerId()
-}
-
-func (n *node) startContainer(t *testing.T, id string) {
-	t.Helper()
-	if _, err := n.cri.StartContainer(t.Context(), &cri.StartContainerRequest{ContainerId: id}); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // cgroup returns the directory of a process's cgroup, as the kernel says, and whether it
