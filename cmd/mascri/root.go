@@ -27,6 +27,7 @@ func newRoot() *cobra.Command {
 		newServe(load),
 		newConfig(flags),
 		newDoctor(load),
+		newNet(load),
 		newVersion(),
 	)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

@@ -42,7 +42,8 @@ func (s *Server) ContainerStatus(ctx context.Context, req *cri.ContainerStatusRe
 
 func (s *Server) containerStatus(c pod.Container) *cri.ContainerStatus {
 	config := c.Config
-	image := proto.CloneOf(config.GetImage())
+	image := &cri.ImageSpec{}
+	proto.Merge(image, config.GetImage())
 	image.Image = c.ImageName
 	status := &cri.ContainerStatus{
 		Id:          c.ID,

@@ -31,6 +31,15 @@ type daemon struct {
 	network    *pod.NetworkStatus // nil: it did not say
 }
 
+// AskNetwork asks the daemon at a socket for its network status; false: none answers.
+func AskNetwork(ctx context.Context, socket string) (pod.NetworkStatus, bool) {
+	d := askDaemon(ctx, socket)
+	if d.network == nil {
+		return pod.NetworkStatus{}, false
+	}
+	return *d.network, true
+}
+
 func askDaemon(ctx context.Context, socket string) daemon {
 	d := daemon{socket: socket}
 	stat, err := os.Stat(socket)

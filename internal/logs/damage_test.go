@@ -289,13 +289,13 @@ func TestKilledWithinAnAppend(t *testing.T) {
 		}
 		first := true
 		n.step = func(name string) {
-			if name == "append" && !first {
+			if name == "log-append" && !first {
 				runtime.Goexit()
 			}
 			first = false
 		}
 		n.step = func(name string) {
-			if name == "append" {
+			if name == "log-append" {
 				// The state is written, and a part of the batch.
 				file, err := os.OpenFile(n.path, os.O_WRONLY|os.O_APPEND, 0)
 				n.engine.must(err)

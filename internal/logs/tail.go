@@ -282,7 +282,7 @@ func (t *tail) finish() error {
 func (t *tail) save() error {
 	t.state.Place = t.files.at
 	t.state.BootID = t.follower.bootID()
-	t.step("state")
+	t.step("log-state")
 	t.unsaved = false
 	return writeState(t.saved, t.state)
 }

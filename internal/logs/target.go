@@ -39,7 +39,7 @@ func (t *tail) append(out []byte) error {
 	if err := t.save(); err != nil {
 		return err
 	}
-	t.step("append")
+	t.step("log-append")
 	if _, err := t.target.Write(out[skip:]); err != nil {
 		t.doubtful = true
 		return err // it names the file
@@ -177,7 +177,7 @@ func (t *tail) reopen(ctx context.Context) error {
 	if id == t.state.Target && t.target != nil {
 		return target.Close() // it was not renamed
 	}
-	t.step("reopened")
+	t.step("log-reopened")
 	old, before := t.target, t.state
 	if err := ctx.Err(); err != nil { // who gave up puts the old file back over the new one
 		return errors.Join(err, target.Close())

@@ -24,8 +24,8 @@ const (
 //
 // Errors are ErrAlreadyExists for a sandbox that has an attachment in any phase,
 // ErrInvalidArgument for a request that can't be meant, ErrFailedPrecondition
-// where the node's configuration must be mended first, ErrUnavailable where a
-// plugin asks to try again later, and those of ctx.
+// where the node's configuration must be mended first or another sandbox has the
+// host port, ErrUnavailable where a plugin asks to try again later, and those of ctx.
 func (n *Network) Attach(ctx context.Context, req pod.AttachRequest) (pod.Attachment, error) {
 	rec, err := n.attach(ctx, req)
 	if err != nil {
@@ -55,7 +55,7 @@ func (n *Network) attach(ctx context.Context, req pod.AttachRequest) (record, er
 	}
 	if err := n.add(ctx, &rec); err != nil {
 		err = fmt.Errorf("%s: %w", rec.origin(), err)
-		return record{}, afterCleaning(err, n.undo(context.WithoutCancel(ctx), rec))
+		return record{}, afterCleaning(err, n.undo(context.WithoutCancel(ctx), n.dels, rec))
 	}
 	return rec, nil
 }
@@ -128,6 +128,9 @@ func (n *Network) enter(ctx context.Context, req pod.AttachRequest, rec *record)
 	}
 	defer ns.Close()
 	rec.NetnsInode = ns.inode
+	if err := n.claim(*rec); err != nil {
+		return err
+	}
 	if err := n.save(*rec); err != nil {
 		return afterCleaning(err, n.forget(rec.SandboxID))
 	}
@@ -155,7 +158,7 @@ func afterCleaning(err, undone error) error {
 func (n *Network) add(ctx context.Context, rec *record) error {
 	ctx, cancel := context.WithTimeout(ctx, addBudget(ctx))
 	defer cancel()
-	data, err := n.runAdd(ctx, *rec)
+	data, runs, err := n.runAdd(ctx, *rec)
 	if err != nil {
 		return err
 	}
@@ -164,7 +167,7 @@ func (n *Network) add(ctx context.Context, rec *record) error {
 	if err != nil {
 		return err
 	}
-	rec.Result = data
+	rec.Result, rec.Runs, rec.DNS = data, runs, resultDNS(data)
 	for _, address := range addresses {
 		rec.IPs = append(rec.IPs, address.Addr())
 		rec.Subnets = append(rec.Subnets, address.Masked())
@@ -181,22 +184,30 @@ func (n *Network) add(ctx context.Context, rec *record) error {
 	return nil
 }
 
-func (n *Network) runAdd(ctx context.Context, rec record) ([]byte, error) {
+// runAdd returns the result, and how long each plugin took.
+func (n *Network) runAdd(ctx context.Context, rec record) ([]byte, []pod.PluginRun, error) {
 	release, err := n.adds.take(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("wait for other attachments: %w", err)
+		return nil, nil, fmt.Errorf("wait for other attachments: %w", err)
 	}
 	defer release()
 	list, err := rec.list()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	cni := n.cni(func() { n.step("add-start") })
+	var runs []pod.PluginRun // libcni runs one plugin after the other
+	cni := n.cni(&pluginExec{
+		started: func() { n.step("add-start") },
+		ended: func(plugin string, took time.Duration) {
+			runs = append(runs, pod.PluginRun{Plugin: plugin, Milliseconds: float64(took.Microseconds()) / 1000})
+		},
+	})
 	res, err := cni.AddNetworkList(ctx, list, rec.runtimeConf(rec.NetnsPath))
 	if err != nil {
-		return nil, plain(err)
+		return nil, nil, plain(err)
 	}
-	return encodeResult(res)
+	data, err := encodeResult(res)
+	return data, runs, err
 }
 
 // addBudget is how long ADD may take under ctx.

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mascri/mascri/internal/netns"
 	"github.com/mascri/mascri/internal/pod"
 )
 
@@ -54,7 +55,7 @@ func TestAttachGivesAnAddress(t *testing.T) {
 		SandboxID: req.SandboxID, Pod: "default/pod-a", Phase: pod.Attached,
 		Network: "podnet", ConfigFile: filepath.Join(n.cfg.ConfigDir, "10-bridge.conflist"),
 		NetnsPath: "/run/netns/cni-" + req.SandboxID[:32], NetnsInode: a.NetnsInode,
-		IPs: addresses("10.88.0.2"), CreatedAt: a.CreatedAt, Result: a.Result,
+		IPs: addresses("10.88.0.2"), CreatedAt: a.CreatedAt, Result: a.Result, Runs: a.Runs,
 	}
 	if diff := cmp.Diff(want, a, compareAddrs()); diff != "" {
 		t.Errorf("attachment (-want +got):\n%s", diff)
@@ -104,7 +105,7 @@ func TestAttachPreparesLoopbackAndIPv6(t *testing.T) {
 	}
 	defer ns.Close()
 	// As Docker 20.10 leaves it.
-	err = inNetns(ns, func() error {
+	err = netns.Do(ns.File, func() error {
 		var errs []error
 		for _, name := range []string{"all", "default", "lo"} {
 			errs = append(errs, os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0))

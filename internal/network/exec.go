@@ -36,6 +36,8 @@ const (
 type pluginExec struct {
 	version.PluginDecoder
 	started func() // called while a plugin runs, after its start; may be nil
+	// ended is called after a plugin's end with the time that it took; may be nil.
+	ended func(plugin string, took time.Duration)
 }
 
 // FindInPath implements invoke.Exec.
@@ -75,6 +77,7 @@ func (e *pluginExec) ExecPlugin(ctx context.Context, path string, stdin []byte, 
 	failed := &pluginError{plugin: filepath.Base(path), command: command(environ)}
 	var stdout head
 	var stderr tail
+	began := time.Now()
 	cmd, err := start(ctx, func() *exec.Cmd {
 		cmd := exec.CommandContext(ctx, path)
 		cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, bytes.NewReader(stdin), &stdout, &stderr
@@ -91,6 +94,9 @@ func (e *pluginExec) ExecPlugin(ctx context.Context, path string, stdin []byte, 
 		e.started()
 	}
 	err = cmd.Wait()
+	if e.ended != nil {
+		e.ended(failed.plugin, time.Since(began))
+	}
 	if errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil {
 		err = nil // the plugin succeeded, and left a process that holds its output
 	}

@@ -5,19 +5,19 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime"
 	"strings"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
+
+	"github.com/mascri/mascri/internal/netns"
 )
 
 // prepare makes a sandbox's network namespace fit for plugins: IPv6 enabled,
 // which Docker up to 20.10 turns off where it attaches no network itself, unless
 // the pod's own sysctls say what they want, and the loopback interface up, which
 // Docker sees to, but need not.
-func prepare(ns netns, sysctls map[string]string) error {
-	return inNetns(ns, func() error {
+func prepare(ns openNS, sysctls map[string]string) error {
+	return netns.Do(ns.File, func() error {
 		for _, name := range []string{"all", "default", "lo"} {
 			if decidesIPv6(sysctls) {
 				break
@@ -71,32 +71,4 @@ func raiseLoopback() error {
 		return fmt.Errorf("set lo up: %w", err)
 	}
 	return nil
-}
-
-// inNetns runs do in ns, on a thread of its own. do may start no goroutines.
-func inNetns(ns netns, do func() error) error {
-	done := make(chan error)
-	go func() {
-		// The thread that can't get back is never unlocked, so that it ends with
-		// this goroutine and nothing else runs on it.
-		runtime.LockOSThread()
-		home, err := os.Open("/proc/thread-self/ns/net")
-		if err != nil {
-			runtime.UnlockOSThread()
-			done <- fmt.Errorf("open own network namespace: %w", err)
-			return
-		}
-		defer home.Close()
-		if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			runtime.UnlockOSThread()
-			done <- fmt.Errorf("enter network namespace: %w", err)
-			return
-		}
-		err = do()
-		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
-			runtime.UnlockOSThread()
-		}
-		done <- err
-	}()
-	return <-done
 }

@@ -13,29 +13,29 @@ import (
 	"github.com/mascri/mascri/internal/pod"
 )
 
-// netns is an opened network namespace.
-type netns struct {
+// openNS is an opened network namespace.
+type openNS struct {
 	*os.File
 	inode uint64
 }
 
 // openNetns opens the network namespace of req's sandbox process. It creates
 // nothing.
-func openNetns(ctx context.Context, req pod.AttachRequest) (netns, error) {
+func openNetns(ctx context.Context, req pod.AttachRequest) (openNS, error) {
 	file, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", req.PID))
 	if err != nil {
-		return netns{}, fmt.Errorf("open network namespace: %w: %w", err, errdefs.ErrFailedPrecondition)
+		return openNS{}, fmt.Errorf("open network namespace: %w: %w", err, errdefs.ErrFailedPrecondition)
 	}
-	ns := netns{File: file}
+	ns := openNS{File: file}
 	if ns.inode, err = ns.check(ctx, req); err != nil {
 		file.Close()
-		return netns{}, err
+		return openNS{}, err
 	}
 	return ns, nil
 }
 
 // check asks whether ns is the sandbox's own, now that it can't go away any more.
-func (ns netns) check(ctx context.Context, req pod.AttachRequest) (uint64, error) {
+func (ns openNS) check(ctx context.Context, req pod.AttachRequest) (uint64, error) {
 	if err := req.Confirm(ctx); err != nil {
 		return 0, fmt.Errorf("network namespace of process %d: %w", req.PID, err)
 	}
@@ -61,7 +61,7 @@ func (n *Network) pinPath(sandboxID string) string {
 
 // pin mounts ns at path, where it outlives the sandbox's process. What an earlier
 // life of the sandbox left there is removed.
-func pin(ns netns, path string) error {
+func pin(ns openNS, path string) error {
 	if err := shareDir(filepath.Dir(path)); err != nil {
 		return err
 	}
@@ -95,8 +95,15 @@ func unpin(path string) error {
 
 // pinned tells whether the network namespace with inode is still mounted at path.
 func pinned(path string, inode uint64) bool {
+	at, ok := netnsInode(path)
+	return ok && at == inode
+}
+
+// netnsInode returns the inode of the network namespace that is mounted at path.
+func netnsInode(path string) (uint64, bool) {
 	var stat unix.Stat_t
-	return isNetns(path) && unix.Stat(path, &stat) == nil && stat.Ino == inode
+	ok := isNetns(path) && unix.Stat(path, &stat) == nil
+	return stat.Ino, ok
 }
 
 // isNetns tells whether a namespace is mounted at path.

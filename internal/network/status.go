@@ -16,6 +16,7 @@ func (n *Network) Status() pod.NetworkStatus {
 		Plugins:   snap.found,
 		ConfigDir: n.cfg.ConfigDir,
 		BinDirs:   n.cfg.BinDirs,
+		Dirty:     n.dirty(),
 	}
 	for _, cidr := range n.podCIDRs() {
 		status.PodCIDRs = append(status.PodCIDRs, cidr.String())
@@ -26,6 +27,9 @@ func (n *Network) Status() pod.NetworkStatus {
 	if net := snap.chosen; net != nil {
 		status.Network, status.ConfigFile, status.DefaultNetwork = net.list.Name, net.file, net.file == ""
 		status.Subnets = subnetsOf(net.list)
+		status.Pools = poolsOf(net.list, n.podCIDRs())
+		status.Links = linksOf(net.list)
+		status.CNIVersion = net.list.CNIVersion
 	}
 	if problem := n.problem(snap); problem != nil {
 		status.Reason, status.Message = problem.Reason, problem.Message

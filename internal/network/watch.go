@@ -28,12 +28,13 @@ const (
 	statusTimeout = 5 * time.Second
 )
 
-// Run follows the configuration directory and keeps the rules in place until ctx
-// ends; it then returns nil.
+// Run follows the configuration directory, keeps the rules in place and works off the
+// dirty queue until ctx ends; it then returns nil.
 func (n *Network) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { n.followConfig(ctx) })
 	loops.Go(func() { n.keepRules(ctx) })
+	loops.Go(func() { n.cleanDirty(ctx) })
 	loops.Wait()
 	return nil
 }
@@ -165,7 +166,7 @@ func (n *Network) ask(ctx context.Context, net *network) error {
 		// One at a time, as libcni stops at the first error, whatever it says.
 		single := *net.list
 		single.Plugins = []*libcni.PluginConfig{plugin}
-		err := plain(n.cni(nil).GetStatusNetworkList(ctx, &single))
+		err := plain(n.cni(&pluginExec{}).GetStatusNetworkList(ctx, &single))
 		var cni *types.Error
 		if errors.As(err, &cni) && (cni.Code == types.ErrPluginNotAvailable || cni.Code == types.ErrLimitedConnectivity) {
 			return err

@@ -13,11 +13,14 @@ import (
 type Phase string
 
 // The phases in their order. A record is written in phase Attaching before CNI
-// ADD, and stays in phase Detaching until CNI DEL succeeded.
+// ADD, and stays in phase Detaching until CNI DEL succeeded. One in phase Dirty has
+// no sandbox to belong to any more: CNI DEL kept failing, and is tried again in the
+// background until it succeeds.
 const (
 	Attaching Phase = "attaching"
 	Attached  Phase = "attached"
 	Detaching Phase = "detaching"
+	Dirty     Phase = "dirty"
 )
 
 // Attachment is a sandbox's place on its CNI network.
@@ -34,6 +37,34 @@ type Attachment struct {
 	CreatedAt  time.Time    `json:"createdAt"`
 	// Result is the final CNI result as the last plugin printed it, nil until Attached.
 	Result json.RawMessage `json:"result,omitempty"`
+	// Runs are the plugins of the chain as ADD ran them, in their order.
+	Runs []PluginRun `json:"runs,omitempty"`
+	DNS  DNS         `json:"dns,omitzero"` // as Result has it
+}
+
+// PluginRun is one run of a CNI plugin, with that of the IPAM plugin that it calls.
+type PluginRun struct {
+	Plugin       string  `json:"plugin"`
+	Milliseconds float64 `json:"milliseconds"`
+}
+
+// DNS is what a CNI result says of name resolution.
+type DNS struct {
+	Nameservers []string `json:"nameservers,omitempty"`
+	Search      []string `json:"search,omitempty"`
+	Options     []string `json:"options,omitempty"`
+}
+
+// IsZero tells whether d says nothing.
+func (d DNS) IsZero() bool { return len(d.Nameservers)+len(d.Search)+len(d.Options) == 0 }
+
+// Pool is a range of addresses that the plugin host-local gives to pods.
+type Pool struct {
+	Subnet  netip.Prefix `json:"subnet"`
+	First   netip.Addr   `json:"first"`
+	Last    netip.Addr   `json:"last"`
+	Gateway netip.Addr   `json:"gateway"` // never given to a pod
+	Dir     string       `json:"dir"`     // a file for each address in use
 }
 
 // AttachRequest is what a sandbox's attachment is made from.
@@ -67,7 +98,10 @@ type NetworkStatus struct {
 	ConfigFile     string   `json:"configFile"`     // "" when DefaultNetwork or none
 	DefaultNetwork bool     `json:"defaultNetwork"` // the embedded default network is used
 	Plugins        []Plugin `json:"plugins"`
-	Subnets        []string `json:"subnets"` // of the chosen config, where its IPAM names them
+	Subnets        []string `json:"subnets"`         // of the chosen config, where its IPAM names them
+	Pools          []Pool   `json:"pools,omitempty"` // of the chosen config, where its IPAM is host-local
+	Links          []Link   `json:"links,omitempty"` // that the chosen config makes or uses
+	CNIVersion     string   `json:"cniVersion"`      // of the chosen config
 	// Passed lists every config file that was not chosen and why, in lexical order.
 	Passed    []PassedConfig `json:"passed,omitempty"`
 	ConfigDir string         `json:"configDir"`
@@ -76,6 +110,21 @@ type NetworkStatus struct {
 	// Forwarding tells how traffic of attached subnets gets past a FORWARD policy of
 	// DROP: "DOCKER-USER (iptables-nft)", "not needed", or what to set where MasCRI can't.
 	Forwarding Forwarding `json:"forwarding"`
+	// Dirty are the attachments that CNI DEL could not undo so far, the oldest first.
+	Dirty []DirtyAttachment `json:"dirty,omitempty"`
+}
+
+// DirtyAttachment is what is left on the network of a sandbox that was stopped. Its
+// addresses stay reserved until CNI DEL succeeds.
+type DirtyAttachment struct {
+	SandboxID string       `json:"sandboxId"`
+	Pod       string       `json:"pod"`
+	Network   string       `json:"network"`
+	IPs       []netip.Addr `json:"ips,omitempty"`
+	Since     time.Time    `json:"since"`
+	Tries     int          `json:"tries"`
+	NextTry   time.Time    `json:"nextTry,omitzero"` // zero: at the daemon's next start, or right now
+	Error     string       `json:"error"`            // of the last try
 }
 
 // Plugin is one CNI plugin or IPAM delegate of the chosen config.
@@ -84,6 +133,14 @@ type Plugin struct {
 	IPAM bool   `json:"ipam"`           // an IPAM delegate
 	Path string `json:"path,omitempty"` // "" when Err is set
 	Err  string `json:"error,omitempty"`
+}
+
+// Link is an interface of the node that pods are connected by: a bridge, or the
+// parent of their own interfaces.
+type Link struct {
+	Name   string `json:"name"`
+	Plugin string `json:"plugin"`        // such as bridge
+	MTU    int    `json:"mtu,omitempty"` // that the config asks for; 0: it does not
 }
 
 // PassedConfig is a config file that was not chosen.

@@ -1,29 +1,22 @@
 package stats
 
 import (
-	"errors"
 	"fmt"
 	"net"
-	"os"
-	"runtime"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/mascri/mascri/internal/netns"
 	"github.com/mascri/mascri/internal/pod"
 )
 
 // networkUsage reads the counters of the interfaces in the network namespace that is
 // mounted at path.
 func networkUsage(path string) (*pod.NetworkUsage, error) {
-	ns, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer ns.Close()
 	usage := &pod.NetworkUsage{At: time.Now()}
-	err = inside(ns, func() error {
+	err := netns.At(path, func() error {
 		handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 		if err != nil {
 			return err
@@ -51,31 +44,4 @@ func networkUsage(path string) (*pod.NetworkUsage, error) {
 		return nil, fmt.Errorf("interfaces in %s: %w", path, err)
 	}
 	return usage, nil
-}
-
-// inside runs do on a thread in ns. A thread that can't return home is given up.
-func inside(ns *os.File, do func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		home, err := os.Open("/proc/thread-self/ns/net")
-		if err != nil {
-			runtime.UnlockOSThread()
-			done <- err
-			return
-		}
-		defer home.Close()
-		if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			runtime.UnlockOSThread()
-			done <- err
-			return
-		}
-		err = do()
-		back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET)
-		if back == nil {
-			runtime.UnlockOSThread()
-		}
-		done <- errors.Join(err, back)
-	}()
-	return <-done
 }
