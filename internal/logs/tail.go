@@ -124,7 +124,8 @@ func (t *tail) run(ctx context.Context) {
 	var pace pace
 	adopted := false
 	for ctx.Err() == nil {
-		result, err := more, error(nil)
+		var result outcome
+		var err error
 		if adopted {
 			result, err = t.batch(ctx)
 		} else {
