@@ -109,7 +109,18 @@ func onACopy(cfg config.Config, eng *engine.Engine, log *slog.Logger, ask func(*
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	for _, name := range []string{"runtime.json", "default-network.json"} {
+	records, err := filepath.Glob(filepath.Join(cfg.StateDir, "attachments", "*.json"))
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(dir, "attachments"), 0o700); err != nil {
+		return err
+	}
+	names := []string{"runtime.json", "default-network.json"}
+	for _, path := range records {
+		names = append(names, filepath.Join("attachments", filepath.Base(path)))
+	}
+	for _, name := range names {
 		text, err := os.ReadFile(filepath.Join(cfg.StateDir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"google.golang.org/protobuf/proto"
@@ -59,6 +61,9 @@ func (s *Server) makeContainer(ctx context.Context, sandboxID, name string, req 
 	if err != nil {
 		return "", err
 	}
+	if err := s.vacantContainer(ctx, name); err != nil {
+		return "", err
+	}
 	spec, err := s.containerSpec(ctx, sandbox, req)
 	if err != nil {
 		return "", err
@@ -70,10 +75,7 @@ func (s *Server) makeContainer(ctx context.Context, sandboxID, name string, req 
 		return "", s.takenContainer(ctx, name, err)
 	}
 	var back undo.Stack
-	// By the name, as the engine's answer may get lost after the engine did the work.
-	back.Push("create", func(ctx context.Context) error {
-		return errors.Join(s.opts.Engine.Remove(ctx, name), s.refreshed(ctx, id))
-	})
+	back.Push("create", func(ctx context.Context) error { return s.uncreateContainer(ctx, name) })
 	if err == nil {
 		s.opts.Step("refresh-container")
 		err = errors.Join(s.opts.Index.Refresh(ctx, id), ctx.Err())
@@ -84,12 +86,39 @@ func (s *Server) makeContainer(ctx context.Context, sandboxID, name string, req 
 	return "", errors.Join(err, back.Run(ctx, undoLimit))
 }
 
-// refreshed is Refresh for a container that there may have been no id of.
-func (s *Server) refreshed(ctx context.Context, id string) error {
-	if id == "" {
+// uncreateContainer goes by the name, as the engine's answer may get lost after the engine
+// did the work. What was made here never ran: it may be another's name.
+func (s *Server) uncreateContainer(ctx context.Context, name string) error {
+	container, err := s.opts.Containers.InspectContainer(ctx, name)
+	switch {
+	case errdefs.IsNotFound(err) || errors.Is(err, pod.ErrForeign):
+		return nil
+	case err != nil:
+		return err
+	case container.State() != cri.ContainerState_CONTAINER_CREATED:
 		return nil
 	}
-	return s.opts.Index.Refresh(ctx, id)
+	return errors.Join(s.opts.Engine.Remove(ctx, container.ID), s.opts.Index.Refresh(ctx, container.ID))
+}
+
+// vacantContainer refuses the name of a container that exists, whatever else is wrong with
+// the request: nothing is to be undone then.
+func (s *Server) vacantContainer(ctx context.Context, name string) error {
+	if !slices.ContainsFunc(s.opts.Index.Containers(), func(c pod.Container) bool { return c.Name == name }) {
+		return nil
+	}
+	owner, err := s.opts.Containers.InspectContainer(ctx, name)
+	switch {
+	case errdefs.IsNotFound(err) || errors.Is(err, pod.ErrForeign): // changed behind our back
+		return nil
+	case err != nil:
+		return err
+	}
+	return containerExists(owner)
+}
+
+func containerExists(owner pod.Container) error {
+	return fmt.Errorf("container %q of this attempt exists; remove it, or use another attempt: %w", owner.ID, errdefs.ErrAlreadyExists)
 }
 
 // readySandbox returns a sandbox that containers may run in.
@@ -113,14 +142,14 @@ func (s *Server) takenContainer(ctx context.Context, name string, cause error) e
 	case err != nil:
 		return cause
 	}
-	return fmt.Errorf("container %q of this attempt exists; remove it, or use another attempt: %w", owner.ID, errdefs.ErrAlreadyExists)
+	return containerExists(owner)
 }
 
 // containerSpec settles all that the engine is not asked for.
 func (s *Server) containerSpec(ctx context.Context, sandbox pod.Sandbox, req *cri.CreateContainerRequest) (pod.ContainerSpec, error) {
 	none := pod.ContainerSpec{}
 	config := proto.CloneOf(req.GetConfig())
-	image, err := s.containerImage(ctx, "config.image.image", config.GetImage().GetImage())
+	image, err := s.containerImage(ctx, "config.image", config.GetImage())
 	if err != nil {
 		return none, err
 	}
@@ -134,7 +163,7 @@ func (s *Server) containerSpec(ctx context.Context, sandbox pod.Sandbox, req *cr
 	if err := s.resolveMounts(ctx, config.GetMounts()); err != nil {
 		return none, err
 	}
-	if err := s.opts.Limits.Check(sandbox.PID, sandbox.ID, config.GetLinux().GetResources()); err != nil {
+	if err := s.checkLimits(sandbox.PID, sandbox.ID, config.GetLinux().GetResources()); err != nil {
 		return none, fmt.Errorf("config.%w", err)
 	}
 	logPath, err := containerLog(sandbox, req)
@@ -151,14 +180,14 @@ func (s *Server) containerSpec(ctx context.Context, sandbox pod.Sandbox, req *cr
 }
 
 // containerImage looks an image up that a container needs.
-func (s *Server) containerImage(ctx context.Context, field, text string) (pod.Image, error) {
-	name, err := pod.ImageName(text)
+func (s *Server) containerImage(ctx context.Context, field string, spec *cri.ImageSpec) (pod.Image, error) {
+	name, err := s.imageName(field, spec)
 	if err != nil {
-		return pod.Image{}, fmt.Errorf("%s: %w", field, err)
+		return pod.Image{}, err
 	}
 	image, err := s.opts.Images.Image(ctx, name)
 	if err != nil {
-		return pod.Image{}, fmt.Errorf("%s: %w", field, err)
+		return pod.Image{}, fmt.Errorf("%s.image: %w", field, err)
 	}
 	return image, nil
 }
@@ -208,16 +237,16 @@ func (s *Server) resolveTarget(sandbox pod.Sandbox, options *cri.NamespaceOption
 }
 
 // resolveMounts makes host paths that are missing, as the kubelet expects of a runtime,
-// and names images by their ids.
+// and names images by their ids, with the digest that the kubelet shows as the volume's.
 func (s *Server) resolveMounts(ctx context.Context, mounts []*cri.Mount) error {
 	for i, m := range mounts {
 		field := fmt.Sprintf("config.mounts[%d].", i)
-		if text := m.GetImage().GetImage(); text != "" {
-			image, err := s.containerImage(ctx, field+"image.image", text)
+		if m.GetImage().GetImage() != "" {
+			image, err := s.containerImage(ctx, field+"image", m.GetImage())
 			if err != nil {
 				return err
 			}
-			m.Image = &cri.ImageSpec{Image: image.ID, UserSpecifiedImage: m.GetImage().GetUserSpecifiedImage()}
+			m.Image.Image, m.Image.ImageRef = image.ID, imageRef(image)
 			continue
 		}
 		if !filepath.IsAbs(m.GetHostPath()) {
@@ -243,7 +272,10 @@ func containerLog(sandbox pod.Sandbox, req *cri.CreateContainerRequest) (string,
 	if directory == "" || name == "" {
 		return "", nil
 	}
-	if !filepath.IsAbs(directory) || !filepath.IsLocal(name) {
+	if strings.ContainsRune(directory+name, 0) {
+		return "", invalid("config.log_path", "holds a NUL byte, or the sandbox's log_directory does")
+	}
+	if !filepath.IsAbs(directory) || !filepath.IsLocal(name) || filepath.Clean(name) == "." {
 		return "", invalid("config.log_path", "%q does not stay in the sandbox's log_directory %q", name, directory)
 	}
 	return filepath.Join(directory, name), nil

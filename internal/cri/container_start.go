@@ -9,6 +9,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mascri/mascri/internal/pod"
+	"github.com/mascri/mascri/internal/undo"
 )
 
 // StartContainer starts a container that was created and never started: the kubelet makes
@@ -34,6 +35,12 @@ func (s *Server) startContainer(ctx context.Context, container pod.Container) er
 		return err
 	}
 	defer unlock()
+	// Nor is it removed or changed meanwhile.
+	unlockContainer, err := s.locks.Lock(ctx, container.ID)
+	if err != nil {
+		return err
+	}
+	defer unlockContainer()
 	if container, err = s.opts.Index.Container(container.ID); err != nil {
 		return err
 	}
@@ -46,19 +53,40 @@ func (s *Server) startContainer(ctx context.Context, container pod.Container) er
 	if err := s.followLog(container); err != nil {
 		return err
 	}
-	s.opts.Step("start-container")
-	err = s.opts.Engine.Start(ctx, container.ID)
-	s.opts.Step("started-container")
-	err = errors.Join(err, s.opts.Index.Refresh(ctx, container.ID))
-	if err != nil {
-		return err
+	if err = s.startLimited(ctx, container.ID); errdefs.IsNotFound(err) && s.isThere(container.ID) {
+		// What is missing is something that the container needs, not the container.
+		return fmt.Errorf("%v: %w", err, errdefs.ErrFailedPrecondition)
 	}
-	return s.limit(ctx, container.ID)
+	return err
+}
+
+// startLimited sees to it that what could not be started and limited does not run: nobody
+// would know that it does, or without limits.
+func (s *Server) startLimited(ctx context.Context, id string) error {
+	var back undo.Stack
+	back.Push("start", func(ctx context.Context) error { return s.endContainer(ctx, id) })
+	s.opts.Step("start-container")
+	err := s.opts.Engine.Start(ctx, id)
+	s.opts.Step("started-container")
+	if err == nil {
+		err = s.opts.Index.Refresh(ctx, id)
+	}
+	if err == nil {
+		err = s.limit(id)
+	}
+	if err == nil {
+		return nil
+	}
+	return errors.Join(err, back.Run(ctx, undoLimit))
+}
+
+func (s *Server) endContainer(ctx context.Context, id string) error {
+	return errors.Join(s.opts.Engine.Kill(ctx, id), s.opts.Index.Refresh(ctx, id))
 }
 
 // limit writes the limits that Docker's API has no words for, which only a running
-// container can be given. One that can't be limited must not run.
-func (s *Server) limit(ctx context.Context, id string) error {
+// container can be given.
+func (s *Server) limit(id string) error {
 	container, err := s.opts.Index.Container(id)
 	if err != nil || !container.Running {
 		return err
@@ -68,10 +96,10 @@ func (s *Server) limit(ctx context.Context, id string) error {
 	if score := s.updates.of(id).resources.GetOomScoreAdj(); err == nil && score != 0 {
 		err = s.opts.Limits.SetOOMScore(container.PID, id, int(score))
 	}
-	if err == nil || errdefs.IsNotFound(err) { // it ended meanwhile
+	if errdefs.IsNotFound(err) { // it ended meanwhile
 		return nil
 	}
-	return errors.Join(err, s.opts.Engine.Kill(ctx, id), s.opts.Index.Refresh(ctx, id))
+	return err
 }
 
 // followLog begins or goes on with the container's CRI log file, where it has one.

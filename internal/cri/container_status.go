@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mascri/mascri/internal/pod"
@@ -41,10 +42,9 @@ func (s *Server) ContainerStatus(ctx context.Context, req *cri.ContainerStatusRe
 
 func (s *Server) containerStatus(c pod.Container) *cri.ContainerStatus {
 	config := c.Config
-	image := &cri.ImageSpec{
-		Image: c.ImageName, Annotations: config.GetImage().GetAnnotations(),
-		UserSpecifiedImage: config.GetImage().GetUserSpecifiedImage(), RuntimeHandler: config.GetImage().GetRuntimeHandler(),
-	}
+	image := &cri.ImageSpec{}
+	proto.Merge(image, config.GetImage())
+	image.Image = c.ImageName
 	status := &cri.ContainerStatus{
 		Id:          c.ID,
 		Metadata:    config.GetMetadata(),
@@ -63,12 +63,10 @@ func (s *Server) containerStatus(c pod.Container) *cri.ContainerStatus {
 		StopSignal:  c.StopSignal,
 	}
 	if status.State == cri.ContainerState_CONTAINER_EXITED {
-		// A start that failed is an end without a beginning, and Docker notes no time.
-		ended := c.FinishedAt
-		if ended.IsZero() {
-			ended = c.CreatedAt
-		}
-		status.FinishedAt, status.ExitCode = ended.UnixNano(), int32(c.ExitCode)
+		// Docker notes no time for a start that failed, and for the start of a container
+		// that ends at once one after its end.
+		ended := max(c.CreatedAt.UnixNano(), nanos(c.StartedAt), nanos(c.FinishedAt))
+		status.FinishedAt, status.ExitCode = ended, int32(c.ExitCode)
 		status.Reason, status.Message = reason(c)
 	}
 	return status

@@ -46,8 +46,10 @@ func (s *Server) containerIfAny(ctx context.Context, id string) (*pod.Container,
 	return &container, nil
 }
 
+// stopContainer asks the engine also of one that was not seen to run yet: the answer to its
+// start may have been lost.
 func (s *Server) stopContainer(ctx context.Context, container pod.Container, grace time.Duration) error {
-	if !container.Running {
+	if container.State() == cri.ContainerState_CONTAINER_EXITED {
 		return nil
 	}
 	s.opts.Step("stop-container")

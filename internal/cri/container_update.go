@@ -26,6 +26,9 @@ func (s *Server) UpdateContainerResources(ctx context.Context, req *cri.UpdateCo
 	case req.GetLinux() == nil:
 		return nil, invalid("linux", "missing")
 	}
+	if score := req.GetLinux().GetOomScoreAdj(); score < -1000 || score > 1000 {
+		return nil, invalid("linux.oom_score_adj", "%d is not between -1000 and 1000", score)
+	}
 	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
@@ -57,7 +60,11 @@ func (s *Server) updateContainer(ctx context.Context, id string, asked *cri.Linu
 	if err != nil {
 		return err
 	}
-	if err := s.opts.Limits.Check(sandbox.PID, sandbox.ID, asked); err != nil {
+	pid, of := container.PID, id
+	if !container.Running {
+		pid, of = sandbox.PID, sandbox.ID
+	}
+	if err := s.checkLimits(pid, of, asked); err != nil {
 		return err
 	}
 	if err := s.opts.Containers.UpdateContainer(ctx, id, asked); err != nil {
@@ -75,6 +82,15 @@ func (s *Server) updateContainer(ctx context.Context, id string, asked *cri.Linu
 	u := s.updates.of(id)
 	u.resources = beyondEngine(u.resources, asked)
 	return errors.Join(s.updates.put(id, u), s.opts.Index.Refresh(ctx, id))
+}
+
+// checkLimits looks at the cgroup of a process, of which there must be one.
+func (s *Server) checkLimits(pid int, of string, asked *cri.LinuxContainerResources) error {
+	err := s.opts.Limits.Check(pid, of, asked)
+	if errdefs.IsNotFound(err) {
+		return fmt.Errorf("%v: %w", err, errdefs.ErrFailedPrecondition)
+	}
+	return err
 }
 
 // beyondEngine returns what is in force, after an update by asked, of those limits that

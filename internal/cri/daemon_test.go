@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,29 +30,42 @@ const instance = "0123456789abcdef0123456789abcdef"
 // on a fake engine and a fake network.
 type daemon struct {
 	runtimeapi.RuntimeServiceClient
-	image   runtimeapi.ImageServiceClient
-	conn    *grpc.ClientConn
+	image runtimeapi.ImageServiceClient
+	conn  *grpc.ClientConn
+	life
+	end func() // as a crash does, but for what is under way
+}
+
+// life is what outlives a daemon.
+type life struct {
 	engine  *enginetest.Fake
 	network *fakeNetwork
+	limits  *fakeLimits
+	logs    *fakeLogs
+	dir     string // state directory
+}
+
+func newLife(t *testing.T) life {
+	engine := enginetest.NewFake(t, instance)
+	return life{engine: engine, network: newFakeNetwork(engine), limits: &fakeLimits{}, logs: &fakeLogs{}, dir: t.TempDir()}
 }
 
 // newDaemon starts one on an engine of its own.
 func newDaemon(t *testing.T) *daemon {
 	t.Helper()
-	engine := enginetest.NewFake(t, instance)
-	return startDaemon(t, engine, newFakeNetwork(engine))
+	return startDaemon(t, newLife(t))
 }
 
 // startDaemon starts one on what an earlier life left.
-func startDaemon(t *testing.T, engine *enginetest.Fake, network *fakeNetwork) *daemon {
+func startDaemon(t *testing.T, l life) *daemon {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(testWriter{t}, nil))
 	var server *cri.Server
-	monitor := health.New(engine, log)
-	idx := index.New(index.Options{Source: engine, Logger: log, Changed: func(id string) { server.Changed(id) }, Connected: func(context.Context) {}})
+	monitor := health.New(l.engine, log)
+	idx := index.New(index.Options{Source: l.engine, Logger: log, Changed: func(id string) { server.Changed(id) }, Connected: func(context.Context) {}})
 	server = cri.New(cri.Options{
-		Engine: engine, Images: engine, Network: network, Index: idx, Health: monitor, Logger: log,
-		Version: "1.2.3", FilesDir: filepath.Join(t.TempDir(), "sandboxes"), Instance: instance, Config: map[string]string{"socket": "/x"},
+		Engine: l.engine, Containers: l.engine, Images: l.engine, Limits: l.limits, Logs: l.logs, Network: l.network, Index: idx, Health: monitor, Logger: log,
+		Version: "1.2.3", FilesDir: filepath.Join(l.dir, "sandboxes"), UpdatesDir: filepath.Join(l.dir, "updates"), Instance: instance, Config: map[string]string{"socket": "/x"},
 		SandboxImage: "pause:test", ImageArchive: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("tar")), nil },
 	})
 	listener := bufconn.Listen(1 << 20)
@@ -68,7 +82,7 @@ func startDaemon(t *testing.T, engine *enginetest.Fake, network *fakeNetwork) *d
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	end := sync.OnceFunc(func() {
 		conn.Close()
 		grpcServer.Stop()
 		cancel()
@@ -76,9 +90,10 @@ func startDaemon(t *testing.T, engine *enginetest.Fake, network *fakeNetwork) *d
 			<-done
 		}
 	})
+	t.Cleanup(end)
 	return &daemon{
 		RuntimeServiceClient: runtimeapi.NewRuntimeServiceClient(conn), image: runtimeapi.NewImageServiceClient(conn),
-		conn: conn, engine: engine, network: network,
+		conn: conn, life: l, end: end,
 	}
 }
 
@@ -140,7 +155,7 @@ func (d *daemon) listed(t *testing.T, filter *runtimeapi.PodSandboxFilter) strin
 // wantClean checks that nothing is left, on the engine, the network or in lists.
 func (d *daemon) wantClean(t *testing.T) {
 	t.Helper()
-	if left := d.engine.String() + d.network.String() + d.listed(t, nil); left != "" {
+	if left := d.engine.String() + d.network.String() + d.listed(t, nil) + d.containers(t, nil) + d.logs.String(); left != "" {
 		t.Errorf("left behind:\n%s", left)
 	}
 }

@@ -124,10 +124,19 @@ func (s *Server) recoverContainers() {
 			if err != nil {
 				s.log.Error("a container's log is not complete", "container", container.ID, "error", err)
 			}
+			s.limitAgain(ctx, container.ID)
 			return nil
 		})
 	}
 	_ = group.Wait() // each has logged its own
+}
+
+// limitAgain does what the crash may have come before. One that can't be limited must not
+// run.
+func (s *Server) limitAgain(ctx context.Context, id string) {
+	if err := s.limit(id); err != nil {
+		s.log.Error("a container can't be limited; it is ended", "container", id, "error", errors.Join(err, s.endContainer(ctx, id)))
+	}
 }
 
 func (s *Server) isKnown(id string) bool {

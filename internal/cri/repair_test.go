@@ -12,10 +12,6 @@ import (
 
 // What a start finds of an earlier life, and what becomes of it.
 func TestRecovery(t *testing.T) {
-	type life struct {
-		engine  *enginetest.Fake
-		network *fakeNetwork
-	}
 	create := func(t *testing.T, l life, config *runtimeapi.PodSandboxConfig) string {
 		t.Helper()
 		id, err := l.engine.CreateSandbox(t.Context(), pod.SandboxSpec{
@@ -91,10 +87,9 @@ func TestRecovery(t *testing.T) {
 		}, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			engine := enginetest.NewFake(t, instance)
-			l := life{engine, newFakeNetwork(engine)}
+			l := newLife(t)
 			tt.before(t, l)
-			d := startDaemon(t, l.engine, l.network)
+			d := startDaemon(t, l)
 			// Nothing half made is ever seen, not even right after the start.
 			if got := d.listed(t, nil); tt.listed == "" && got != "" {
 				t.Errorf("listed right after the start: %q", got)

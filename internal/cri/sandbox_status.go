@@ -22,26 +22,27 @@ func (s *Server) PodSandboxStatus(ctx context.Context, req *cri.PodSandboxStatus
 		return nil, err
 	}
 	attachment := s.attachment(sandbox.ID)
-	resp := &cri.PodSandboxStatusResponse{
-		Status: &cri.PodSandboxStatus{
-			Id:             sandbox.ID,
-			Metadata:       sandbox.Config.GetMetadata(),
-			State:          sandbox.State(attachment),
-			CreatedAt:      sandbox.CreatedAt.UnixNano(),
-			Network:        networkStatus(attachment),
-			Linux:          &cri.LinuxPodSandboxStatus{Namespaces: &cri.Namespace{Options: namespaceOptions(sandbox)}},
-			Labels:         sandbox.Config.GetLabels(),
-			Annotations:    sandbox.Config.GetAnnotations(),
-			RuntimeHandler: sandbox.RuntimeHandler,
-		},
-		Timestamp: time.Now().UnixNano(),
-	}
+	resp := &cri.PodSandboxStatusResponse{Status: sandboxStatus(sandbox, attachment), Timestamp: time.Now().UnixNano()}
 	if req.GetVerbose() {
 		if resp.Info, err = sandboxInfo(sandbox, attachment, s.updates.of(sandbox.ID)); err != nil {
 			return nil, err
 		}
 	}
 	return resp, nil
+}
+
+func sandboxStatus(sandbox pod.Sandbox, attachment *pod.Attachment) *cri.PodSandboxStatus {
+	return &cri.PodSandboxStatus{
+		Id:             sandbox.ID,
+		Metadata:       sandbox.Config.GetMetadata(),
+		State:          sandbox.State(attachment),
+		CreatedAt:      sandbox.CreatedAt.UnixNano(),
+		Network:        networkStatus(attachment),
+		Linux:          &cri.LinuxPodSandboxStatus{Namespaces: &cri.Namespace{Options: namespaceOptions(sandbox)}},
+		Labels:         sandbox.Config.GetLabels(),
+		Annotations:    sandbox.Config.GetAnnotations(),
+		RuntimeHandler: sandbox.RuntimeHandler,
+	}
 }
 
 // networkStatus is empty on the host network: the node's addresses are not the

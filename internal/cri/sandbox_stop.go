@@ -18,11 +18,8 @@ var fullID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 // StopPodSandbox ends the pod's containers and the sandbox, and gives back its place on the network. It is
 // idempotent, and a sandbox that is gone counts as stopped.
 func (s *Server) StopPodSandbox(ctx context.Context, req *cri.StopPodSandboxRequest) (*cri.StopPodSandboxResponse, error) {
-	err := s.withSandbox(ctx, req.GetPodSandboxId(), func(ctx context.Context, sandbox pod.Sandbox) error {
-		err := s.ofSandbox(ctx, sandbox.ID, func(ctx context.Context, c pod.Container) error { return s.stopContainer(ctx, c, 0) })
-		if err != nil {
-			return err
-		}
+	kill := func(ctx context.Context, c pod.Container) error { return s.stopContainer(ctx, c, 0) }
+	err := s.withSandbox(ctx, req.GetPodSandboxId(), kill, func(ctx context.Context, sandbox pod.Sandbox) error {
 		return s.stop(ctx, sandbox.ID)
 	})
 	if err != nil {
@@ -34,11 +31,8 @@ func (s *Server) StopPodSandbox(ctx context.Context, req *cri.StopPodSandboxRequ
 // RemovePodSandbox stops what still runs and removes the containers and the sandbox. It is idempotent,
 // and a sandbox that is gone counts as removed.
 func (s *Server) RemovePodSandbox(ctx context.Context, req *cri.RemovePodSandboxRequest) (*cri.RemovePodSandboxResponse, error) {
-	err := s.withSandbox(ctx, req.GetPodSandboxId(), func(ctx context.Context, sandbox pod.Sandbox) error {
+	err := s.withSandbox(ctx, req.GetPodSandboxId(), s.removeContainer, func(ctx context.Context, sandbox pod.Sandbox) error {
 		s.flights.forget(sandbox.Name)
-		if err := s.ofSandbox(ctx, sandbox.ID, s.removeContainer); err != nil {
-			return err
-		}
 		return s.remove(ctx, sandbox)
 	})
 	if err != nil {
@@ -47,9 +41,10 @@ func (s *Server) RemovePodSandbox(ctx context.Context, req *cri.RemovePodSandbox
 	return &cri.RemovePodSandboxResponse{}, nil
 }
 
-// withSandbox runs do alone on the sandbox that id or a prefix of it names. Nothing is
-// to do for one that is not there, except what orphaned does by its full id.
-func (s *Server) withSandbox(ctx context.Context, id string, do func(context.Context, pod.Sandbox) error) error {
+// withSandbox runs each on the containers of the sandbox that id or a prefix of it names,
+// and then do on it, alone. Of one that is not there, there may be containers and what
+// orphaned looks for, by its full id.
+func (s *Server) withSandbox(ctx context.Context, id string, each func(context.Context, pod.Container) error, do func(context.Context, pod.Sandbox) error) error {
 	if id == "" {
 		return invalid("pod_sandbox_id", "missing")
 	}
@@ -72,6 +67,9 @@ func (s *Server) withSandbox(ctx context.Context, id string, do func(context.Con
 		return err
 	}
 	defer unlock()
+	if err := s.ofSandbox(ctx, id, each); err != nil {
+		return err
+	}
 	if gone {
 		return s.orphaned(ctx, id, do)
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -44,6 +45,20 @@ type Containers interface {
 	// UpdateContainer sets the limits that Docker's API knows; a field of zero value
 	// stays as it is.
 	UpdateContainer(ctx context.Context, id string, resources *cri.LinuxContainerResources) error
+}
+
+// Execs runs commands in running containers.
+type Execs interface {
+	// Exec returns when the command ended. Where ctx ends first, or nobody takes the output
+	// any more, it kills the command and its descendants.
+	Exec(ctx context.Context, container string, command []string, streams pod.Streams) (exitCode int, err error)
+}
+
+// Streams gives out addresses for streams that begin later; ids are whole and checked.
+type Streams interface {
+	Exec(req *cri.ExecRequest) (*cri.ExecResponse, error)
+	Attach(req *cri.AttachRequest) (*cri.AttachResponse, error)
+	PortForward(req *cri.PortForwardRequest) (*cri.PortForwardResponse, error)
 }
 
 // Limits are the kernel's, for what Docker's API has no words for. A process is named with
@@ -106,6 +121,9 @@ type Index interface {
 	Sandboxes() []pod.Sandbox
 	Container(idOrPrefix string) (pod.Container, error)
 	Containers() []pod.Container
+	// Watch tells all changes from now on, in their order. The channel is closed when the
+	// watcher is too slow.
+	Watch() (changes <-chan pod.Change, stop func())
 	Complete() bool // whether no sandbox or container is missing
 	Drift() uint64
 }
@@ -120,13 +138,19 @@ type Health interface {
 type Usage interface {
 	Container(c pod.Container) pod.ContainerUsage
 	// Pod is told the sandbox's attachment, nil for none, and all of its containers.
-	Pod(sandbox pod.Sandbox, a *pod.Attachment, containers []pod.Container) pod.PodUsage
+	Pod(sandbox pod.Sandbox, a *pod.Attachment, containers []pod.Container) pod.SandboxUsage
+	// Network is nil for no attachment.
+	Network(a *pod.Attachment) *pod.NetworkUsage
+	// Details looks at each process of the container, too.
+	Details(c pod.Container) pod.ContainerDetails
 }
 
 // Options are what a Server is made of.
 type Options struct {
 	Engine     Engine
 	Containers Containers
+	Execs      Execs
+	Streams    Streams
 	Images     Images
 	Limits     Limits
 	Logs       Logs
@@ -160,6 +184,8 @@ type Server struct {
 	opts      Options
 	log       *slog.Logger
 	recovered chan struct{} // closed when the state of an earlier life is known
+	ending    chan struct{} // closed when streams without an end are to end
+	end       sync.Once
 	flights   *flights
 	pulls     *flights
 	locks     keylock.Locks // by id, of sandboxes, containers and images; held across I/O by design
@@ -178,6 +204,7 @@ func New(opts Options) *Server {
 		opts:      opts,
 		log:       opts.Logger,
 		recovered: make(chan struct{}),
+		ending:    make(chan struct{}),
 		flights:   newFlights(opts.Logger),
 		pulls:     newFlights(opts.Logger),
 		repairs:   newRepairs(),
@@ -185,6 +212,10 @@ func New(opts Options) *Server {
 		updates:   newUpdates(opts.UpdatesDir),
 	}
 }
+
+// EndStreams ends the RPCs that last until their client leaves, so that the others can be
+// drained.
+func (s *Server) EndStreams() { s.end.Do(func() { close(s.ending) }) }
 
 // Register adds the CRI services to a gRPC server.
 func (s *Server) Register(registrar grpc.ServiceRegistrar) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +31,8 @@ import (
 type shelf struct {
 	sandboxes  []pod.Sandbox
 	containers []pod.Container
+	changes    chan pod.Change
+	stopped    atomic.Int32 // how many have ceased to watch
 }
 
 func (s *shelf) Synced() <-chan struct{} {
@@ -43,6 +46,7 @@ func (s *shelf) Sandboxes() []pod.Sandbox              { return s.sandboxes }
 func (s *shelf) Containers() []pod.Container           { return s.containers }
 func (s *shelf) Complete() bool                        { return true }
 func (s *shelf) Drift() uint64                         { return 0 }
+func (s *shelf) Watch() (<-chan pod.Change, func())    { return s.changes, func() { s.stopped.Add(1) } }
 
 func (s *shelf) Sandbox(id string) (pod.Sandbox, error) {
 	if i := slices.IndexFunc(s.sandboxes, func(sandbox pod.Sandbox) bool { return sandbox.ID == id }); i >= 0 {
@@ -65,7 +69,7 @@ func serveShelf(t testing.TB, index cri.Index, usage cri.Usage) runtimeapi.Runti
 	engine := enginetest.NewFake(t, instance)
 	server := cri.New(cri.Options{
 		Engine: engine, Network: newFakeNetwork(engine), Index: index, Usage: usage, Health: health.New(engine, log), Logger: log,
-		FilesDir: t.TempDir() + "/sandboxes", Instance: instance,
+		FilesDir: t.TempDir() + "/sandboxes", UpdatesDir: t.TempDir() + "/updates", Instance: instance, Logs: &fakeLogs{}, Limits: &fakeLimits{},
 	})
 	listener := bufconn.Listen(1 << 20)
 	grpcServer := grpc.NewServer(grpc.UnaryInterceptor(server.Unary), grpc.StreamInterceptor(server.Stream))
@@ -92,13 +96,18 @@ func serveShelf(t testing.TB, index cri.Index, usage cri.Usage) runtimeapi.Runti
 // fakeUsage knows what some use.
 type fakeUsage struct {
 	containers map[string]pod.ContainerUsage
-	pods       map[string]pod.PodUsage
+	pods       map[string]pod.SandboxUsage
+	details    map[string]pod.ContainerDetails
+	network    *pod.NetworkUsage // of every sandbox
 }
 
 func (u fakeUsage) Container(c pod.Container) pod.ContainerUsage { return u.containers[c.ID] }
 
+func (u fakeUsage) Details(c pod.Container) pod.ContainerDetails { return u.details[c.ID] }
+func (u fakeUsage) Network(*pod.Attachment) *pod.NetworkUsage    { return u.network }
+
 // Pod counts a process for each container that it is told of.
-func (u fakeUsage) Pod(sandbox pod.Sandbox, _ *pod.Attachment, containers []pod.Container) pod.PodUsage {
+func (u fakeUsage) Pod(sandbox pod.Sandbox, _ *pod.Attachment, containers []pod.Container) pod.SandboxUsage {
 	usage := u.pods[sandbox.ID]
 	usage.Processes += uint64(len(containers))
 	return usage
@@ -106,7 +115,7 @@ func (u fakeUsage) Pod(sandbox pod.Sandbox, _ *pod.Attachment, containers []pod.
 
 func shelved(sandbox, id string, labels map[string]string) pod.Container {
 	return pod.Container{ID: id, Running: true, PID: 1, Fixed: pod.Fixed{SandboxID: sandbox, Config: &runtimeapi.ContainerConfig{
-		Metadata: &runtimeapi.ContainerMetadata{Name: "name-" + id}, Labels: labels, Annotations: map[string]string{"note": id},
+		Metadata: &runtimeapi.ContainerMetadata{Name: "name-" + id}, Image: &runtimeapi.ImageSpec{Image: "busybox"}, Labels: labels, Annotations: map[string]string{"note": id},
 	}}}
 }
 
@@ -236,7 +245,7 @@ func TestPodSandboxStats(t *testing.T) {
 	}
 	client := serveShelf(t, index, fakeUsage{
 		containers: map[string]pod.ContainerUsage{"web": webUsage},
-		pods: map[string]pod.PodUsage{"pod1": {
+		pods: map[string]pod.SandboxUsage{"pod1": {
 			Usage: &pod.Usage{At: readAt, CPU: &pod.CPUUsage{Total: time.Second}, Memory: &pod.MemoryUsage{Used: 5}}, Processes: 3,
 			Network: &pod.NetworkUsage{At: readAt, Interfaces: []pod.InterfaceUsage{
 				{Name: "net1", Receive: pod.Traffic{Bytes: 9}},

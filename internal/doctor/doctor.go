@@ -53,6 +53,7 @@ func judge(s seen) Report {
 		checkPlugins,
 		checkDefaultNetwork,
 		checkSubnets,
+		checkDirty,
 		checkForwarding,
 		checkForwardPolicy,
 		checkIPTables,

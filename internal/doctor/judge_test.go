@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -219,6 +220,14 @@ func TestVerdicts(t *testing.T) {
 			s.network.Subnets = []string{"10.99.0.0/16", "not a subnet"}
 			s.addresses = append(s.addresses, address{"podman0", netip.MustParsePrefix("10.88.0.1/16")})
 		}, "subnet", nil},
+
+		{"an attachment that can't be undone", func(s *seen) {
+			s.network.Dirty = []pod.DirtyAttachment{{
+				SandboxID: "0123456789abcdef", Pod: "default/web", Network: "pods", IPs: []netip.Addr{netip.MustParseAddr("10.88.0.2")},
+				Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Tries: 4, Error: "plugin \"x\" DEL:\nexit status 1",
+			}}
+		}, "dirty queue", []string{
+			`warn: pod default/web (sandbox 0123456789ab) is off network "pods" only in part since 2026-01-02T03:04:05Z, after 4 tries, and holds 10.88.0.2: plugin "x" DEL: exit status 1 | mend what the error names: the daemon tries again by itself, at least every five minutes and at each start`}},
 
 		{"forwarding is off", func(s *seen) { s.firewall.IPv4 = false }, "ip_forward", []string{
 			"warn: net.ipv4.ip_forward is 0: pods reach nothing beyond their own bridge unless a CNI plugin sets it | sysctl -w net.ipv4.ip_forward=1, and the same in /etc/sysctl.d"}},

@@ -18,8 +18,8 @@ type Sources struct {
 	NetnsDir   string // where network namespaces are pinned
 	// DefaultNetwork tells whether the embedded default network is allowed.
 	DefaultNetwork bool
-	// Network tells what a daemon that started now would attach pods to. It is only
-	// asked where no daemon runs, which knows better.
+	// Network tells what a daemon that started now would attach pods to, and what it
+	// would have to undo. It is only asked where no daemon runs, which knows better.
 	Network  func(context.Context) (pod.NetworkStatus, error)
 	Firewall func(context.Context) (firewall.Report, error)
 	// OOMFloor returns the lowest oom_score_adj that a process may get here, and

@@ -35,7 +35,7 @@ func (e *Engine) node(c *connection) translate.Host {
 	return translate.Host{Facts: c.facts, OOMFloor: e.oomFloor(), SharedShims: e.sharedShims, ReadFile: translate.ReadProfile}
 }
 
-// create is one request; without a name the engine chooses one.
+// create is one request.
 func (e *Engine) create(ctx context.Context, c *connection, name string, config *container.Config, hostConfig *container.HostConfig) (string, error) {
 	result, err := c.api.ContainerCreate(ctx, client.ContainerCreateOptions{Name: name, Config: config, HostConfig: hostConfig})
 	if err != nil {

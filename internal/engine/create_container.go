@@ -3,10 +3,13 @@ package engine
 import (
 	"archive/tar"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"path"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -22,8 +25,7 @@ const (
 	maxAccounts = 10 << 20
 	// maxLinks is how many symbolic links are followed there.
 	maxLinks = 8
-	// probeLimit is how long a look into an image may take before its container is taken
-	// for one that a crash left.
+	// probeLimit bounds the removal of a container that only showed what is in an image.
 	probeLimit = time.Minute
 )
 
@@ -72,18 +74,22 @@ func (e *Engine) readAccounts(ctx context.Context, c *connection, image string) 
 	if err != nil {
 		return accounts, err
 	}
-	id, err := e.create(ctx, c, "", &container.Config{Image: image, Cmd: []string{"none"}, Labels: labels, NetworkDisabled: true}, &container.HostConfig{NetworkMode: "none"})
-	if err != nil {
-		return accounts, err
-	}
+	name := "mascri_probe_" + rand.Text()
+	e.probes.Store(name, true)
+	defer e.probes.Delete(name)
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeLimit)
 		defer cancel()
-		_, removeErr := c.api.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
-		if removeErr != nil { // RemoveProbes comes to it
-			e.log.Warn("a container that never ran could not be removed", "container", id, "error", removeErr)
+		// By the name, as the engine's answer may get lost after the engine did the work.
+		_, removeErr := c.api.ContainerRemove(ctx, name, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+		if removeErr != nil && !errdefs.IsNotFound(removeErr) { // RemoveProbes comes to it
+			e.log.Warn("a container that never ran could not be removed", "container", name, "error", removeErr)
 		}
 	}()
+	id, err := e.create(ctx, c, name, &container.Config{Image: image, Cmd: []string{"none"}, Labels: labels, NetworkDisabled: true}, &container.HostConfig{NetworkMode: "none"})
+	if err != nil {
+		return accounts, err
+	}
 	if accounts.Passwd, err = e.readFile(ctx, c, id, "/etc/passwd"); err != nil {
 		return accounts, err
 	}
@@ -126,8 +132,8 @@ func firstFile(archive io.ReadCloser) (*tar.Header, []byte, error) {
 	return header, text, err
 }
 
-// RemoveProbes removes the containers that a crash in the middle of a look into an image
-// left.
+// RemoveProbes removes the containers of looks into images that nobody has under way: a
+// crash left them, or an engine that was gone when they were to be removed.
 func (e *Engine) RemoveProbes(ctx context.Context) error {
 	c, err := e.connection(ctx)
 	if err != nil {
@@ -140,7 +146,7 @@ func (e *Engine) RemoveProbes(ctx context.Context) error {
 	var errs []error
 	for _, summary := range list.Items {
 		label, err := pod.DecodeLabels(summary.Labels)
-		if err != nil || label.Kind != pod.KindProbe || label.Instance != e.instance || time.Since(time.Unix(summary.Created, 0)) < probeLimit {
+		if err != nil || label.Kind != pod.KindProbe || label.Instance != e.instance || e.isProbing(summary.Names) {
 			continue
 		}
 		if _, err := c.api.ContainerRemove(ctx, summary.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true}); err != nil {
@@ -148,4 +154,11 @@ func (e *Engine) RemoveProbes(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (e *Engine) isProbing(names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		_, probing := e.probes.Load(strings.TrimPrefix(name, "/"))
+		return probing
+	})
 }

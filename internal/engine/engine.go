@@ -37,6 +37,7 @@ type Engine struct {
 	foreign  sync.Map // ids of foreign containers that were logged
 	configs  sync.Map // ocispec.Image of images, by id
 	users    sync.Map // translate.Accounts of images, by id
+	probes   sync.Map // names of the containers of looks into images under way
 	layers   sync.Map // usage of layers, by directory
 }
 

@@ -19,7 +19,11 @@ func (e *Engine) UpdateContainer(ctx context.Context, id string, resources *cri.
 	if err != nil {
 		return err
 	}
-	limits, err := translate.Resources(resources, e.node(c))
+	memorySwap, err := e.memorySwap(ctx, c, id)
+	if err != nil {
+		return err
+	}
+	limits, err := translate.Update(resources, memorySwap, e.node(c))
 	if err != nil {
 		return err
 	}
@@ -31,4 +35,17 @@ func (e *Engine) UpdateContainer(ctx context.Context, id string, resources *cri.
 		return err
 	}
 	return nil
+}
+
+// memorySwap returns a container's limit of memory and swap: an update of memory that says
+// nothing of it is refused by the engine where there is none.
+func (e *Engine) memorySwap(ctx context.Context, c *connection, id string) (int64, error) {
+	result, err := c.api.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+	if err != nil {
+		return 0, e.failed("inspect container "+id, err)
+	}
+	if result.Container.HostConfig == nil {
+		return 0, nil
+	}
+	return result.Container.HostConfig.MemorySwap, nil
 }

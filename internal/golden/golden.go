@@ -16,6 +16,12 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // Compare fails the test if got is not what testdata/name holds.
 func Compare(t *testing.T, name string, got []byte) {
 	t.Helper()
+	CompareBy(t, name, got, func(want, got string) string { return cmp.Diff(want, got) })
+}
+
+// CompareBy is Compare for what has a diff of its own, which is "" for equals.
+func CompareBy(t *testing.T, name string, got []byte, diff func(want, got string) string) {
+	t.Helper()
 	file := filepath.Join("testdata", name)
 	if *update {
 		if err := os.WriteFile(file, got, 0o644); err != nil {
@@ -26,7 +32,7 @@ func Compare(t *testing.T, name string, got []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
+	if text := diff(string(want), string(got)); text != "" {
+		t.Errorf("%s (-want +got):\n%s", file, text)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"google.golang.org/protobuf/proto"
@@ -54,12 +55,16 @@ type Index struct {
 	ticket  uint64         // of the last refresh begun
 	drift   uint64
 	unread  map[string]bool // ids that the engine has, but could not inspect so far
+
+	watchers map[chan pod.Change]bool
+	toldAt   time.Time // of the last change that they were told of
 }
 
 // entry is what is known of one id. It outlives the container only while a refresh
 // is under way, so that a slow inspect can't bring a removed sandbox back.
 type entry struct {
 	item    pod.Item
+	told    pod.Item // what watchers know; zero: nothing
 	present bool
 	applied uint64 // ticket of the refresh that the entry shows
 	pending int    // refreshes under way
@@ -67,7 +72,10 @@ type entry struct {
 
 // New returns an empty index. Run fills it.
 func New(opts Options) *Index {
-	return &Index{opts: opts, synced: make(chan struct{}), entries: map[string]*entry{}, hidden: map[string]int{}, unread: map[string]bool{}}
+	return &Index{
+		opts: opts, synced: make(chan struct{}), entries: map[string]*entry{}, hidden: map[string]int{}, unread: map[string]bool{},
+		watchers: map[chan pod.Change]bool{},
+	}
 }
 
 // Synced is closed once the index has been complete for the first time.
@@ -121,6 +129,9 @@ func (x *Index) finish(id string, ticket uint64, item pod.Item, present bool) bo
 	if ticket > e.applied {
 		changed = e.present != present || present && !same(e.item, item)
 		e.item, e.present, e.applied = item, present, ticket
+		if changed {
+			x.tell(e)
+		}
 	}
 	if !e.present && e.pending == 0 {
 		delete(x.entries, id)
@@ -150,19 +161,32 @@ func sameContainer(a, b pod.Container) bool {
 		a.StartedAt.Equal(b.StartedAt) && a.FinishedAt.Equal(b.FinishedAt)
 }
 
-// Hide keeps the container of that engine name out of lists and look-ups until
+// Hide keeps the container of that engine name out of lists, look-ups and changes until
 // reveal is called: a sandbox being made is nobody's business yet. Hides add up.
 func (x *Index) Hide(name string) (reveal func()) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.hidden[name]++
+	if len(x.watchers) == 0 { // one that nobody watched come is new when it is revealed
+		x.ofName(name, func(e *entry) { e.told = pod.Item{} })
+	}
 	return sync.OnceFunc(func() {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		if x.hidden[name]--; x.hidden[name] == 0 {
 			delete(x.hidden, name)
+			x.ofName(name, x.tell)
 		}
 	})
+}
+
+// ofName calls f for the entry of that engine name, if there is one; x.mu must be held.
+func (x *Index) ofName(name string, f func(*entry)) {
+	for _, e := range x.entries {
+		if e.present && e.item.Name() == name {
+			f(e)
+		}
+	}
 }
 
 func (x *Index) visible(e *entry) bool { return e.present && x.hidden[e.item.Name()] == 0 }

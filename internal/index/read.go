@@ -21,7 +21,7 @@ func (x *Index) Sandboxes() []pod.Sandbox {
 // Containers returns all workload containers that are not hidden, newest first.
 func (x *Index) Containers() []pod.Container {
 	list := all(x, pickContainer)
-	newestFirst(list, func(c pod.Container) (time.Time, string) { return c.CreatedAt, c.ID })
+	newestFirst(list, containerKey)
 	return list
 }
 
@@ -35,6 +35,8 @@ func (x *Index) Sandbox(id string) (pod.Sandbox, error) {
 func (x *Index) Container(id string) (pod.Container, error) {
 	return find(x, "container", "containers", id, pickContainer)
 }
+
+func containerKey(c pod.Container) (time.Time, string) { return c.CreatedAt, c.ID }
 
 func pickSandbox(i pod.Item) *pod.Sandbox     { return i.Sandbox }
 func pickContainer(i pod.Item) *pod.Container { return i.Container }

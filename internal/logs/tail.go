@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -121,8 +122,16 @@ func (t *tail) run(ctx context.Context) {
 		close(t.ended)
 	}()
 	var pace pace
+	adopted := false
 	for ctx.Err() == nil {
-		result, err := t.batch(ctx)
+		var result outcome
+		var err error
+		if adopted {
+			result, err = t.batch(ctx)
+		} else {
+			err = t.adopt(ctx)
+			adopted = err == nil
+		}
 		if err == nil && result == quiet && t.unsaved {
 			err = t.save() // so that it is exact where the daemon is away for long
 		}
@@ -210,6 +219,7 @@ func (t *tail) serve(r request) bool {
 	switch r.kind {
 	case drain:
 		t.final = true
+		t.drains = slices.DeleteFunc(t.drains, func(r request) bool { return r.ctx.Err() != nil })
 		t.drains = append(t.drains, r)
 	case resume:
 		t.final = false
@@ -282,7 +292,7 @@ func (t *tail) finish() error {
 func (t *tail) save() error {
 	t.state.Place = t.files.at
 	t.state.BootID = t.follower.bootID()
-	t.step("state")
+	t.step("log-state")
 	t.unsaved = false
 	return writeState(t.saved, t.state)
 }

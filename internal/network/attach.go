@@ -24,8 +24,8 @@ const (
 //
 // Errors are ErrAlreadyExists for a sandbox that has an attachment in any phase,
 // ErrInvalidArgument for a request that can't be meant, ErrFailedPrecondition
-// where the node's configuration must be mended first, ErrUnavailable where a
-// plugin asks to try again later, and those of ctx.
+// where the node's configuration must be mended first or another sandbox has the
+// host port, ErrUnavailable where a plugin asks to try again later, and those of ctx.
 func (n *Network) Attach(ctx context.Context, req pod.AttachRequest) (pod.Attachment, error) {
 	rec, err := n.attach(ctx, req)
 	if err != nil {
@@ -55,7 +55,7 @@ func (n *Network) attach(ctx context.Context, req pod.AttachRequest) (record, er
 	}
 	if err := n.add(ctx, &rec); err != nil {
 		err = fmt.Errorf("%s: %w", rec.origin(), err)
-		return record{}, afterCleaning(err, n.undo(context.WithoutCancel(ctx), rec))
+		return record{}, afterCleaning(err, n.undo(context.WithoutCancel(ctx), n.dels, rec))
 	}
 	return rec, nil
 }
@@ -128,6 +128,9 @@ func (n *Network) enter(ctx context.Context, req pod.AttachRequest, rec *record)
 	}
 	defer ns.Close()
 	rec.NetnsInode = ns.inode
+	if err := n.claim(*rec); err != nil {
+		return err
+	}
 	if err := n.save(*rec); err != nil {
 		return afterCleaning(err, n.forget(rec.SandboxID))
 	}

@@ -100,6 +100,9 @@ func portMappings(asked []*cri.PortMapping) ([]portMapping, error) {
 		if m.GetHostPort() > 65535 || m.GetContainerPort() < 1 || m.GetContainerPort() > 65535 {
 			return nil, fmt.Errorf("port mapping %d to %d: not ports: %w", m.GetHostPort(), m.GetContainerPort(), errdefs.ErrInvalidArgument)
 		}
+		if _, err := netip.ParseAddr(m.GetHostIp()); m.GetHostIp() != "" && err != nil {
+			return nil, fmt.Errorf("port mapping %d to %d: host IP: %w: %w", m.GetHostPort(), m.GetContainerPort(), err, errdefs.ErrInvalidArgument)
+		}
 		ports = append(ports, portMapping{
 			HostPort:      m.GetHostPort(),
 			ContainerPort: m.GetContainerPort(),

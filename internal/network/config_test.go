@@ -17,7 +17,7 @@ import (
 // configNode is a node for tests that run no plugin.
 func configNode(t *testing.T) *node {
 	t.Helper()
-	n := &node{t: t, forward: &fakeForwarder{}, log: &strings.Builder{}}
+	n := &node{t: t, forward: &fakeForwarder{}, log: &syncWriter{}}
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "bin")
 	for _, plugin := range []string{"bridge", "host-local", "portmap"} {

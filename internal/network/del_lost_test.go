@@ -163,6 +163,28 @@ func TestDelWithoutARecord(t *testing.T) {
 	}
 }
 
+// Without its record, too, an attachment that can't be undone is put on the dirty queue.
+func TestDelWithoutARecordFails(t *testing.T) {
+	n := newNode(t)
+	mended := filepath.Join(t.TempDir(), "mended")
+	n.write("10-bridge.conflist", n.bridge(chaos(fmt.Sprintf(`{"verbs": ["DEL"], "until": %q, "fault": true, "exit": 1, "stderr": "bad luck"}`, mended))))
+	n.start()
+	a := n.attach(n.sandbox("a"))
+	if err := os.Remove(filepath.Join(n.recordDir(), recordFile(a.SandboxID))); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+
+	n.detach(a.SandboxID)
+
+	n.wantDirty(a, "bad luck")
+	if err := os.WriteFile(mended, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.start().run()
+	n.nothingLeft()
+}
+
 // What a client names that is no sandbox's whole id must lead to no file, and to no
 // other sandbox's pin.
 func TestDetachOfWhatIsNoID(t *testing.T) {

@@ -14,12 +14,18 @@ import (
 	"github.com/mascri/mascri/internal/pod"
 )
 
-// delTimeout bounds DEL.
-const delTimeout = 60 * time.Second
+const (
+	// delTimeout bounds DEL, and all tries of one Detach.
+	delTimeout = 60 * time.Second
+	// delTries is how often Detach tries, with a pause that doubles.
+	delTries = 3
+	delPause = 500 * time.Millisecond
+)
 
-// Detach undoes a sandbox's attachment, complete or not, with what its record
-// says. It is nil where there is none. After an error the attachment stays in
-// phase Detaching, and Detach may be called again.
+// Detach undoes a sandbox's attachment, complete or not, with what its record says; the
+// sandbox's process must have ended. It is nil where there is none, and where CNI DEL
+// kept failing and the attachment is on the dirty queue, which Run works off. After an
+// error (of the disk, or of ctx) Detach may be called again.
 //
 // ctx ends the wait for another call on the same sandbox, but not CNI DEL, which
 // has its own deadline of 60 s: a plugin that is slow, but works, would else never
@@ -32,6 +38,9 @@ func (n *Network) Detach(ctx context.Context, sandboxID string) error {
 }
 
 func (n *Network) detach(ctx context.Context, sandboxID string) error {
+	if n.isDirty(sandboxID) {
+		return nil // not to wait for a retry that hangs
+	}
 	unlock, err := n.locks.Lock(ctx, sandboxID)
 	if err != nil {
 		return err
@@ -39,15 +48,43 @@ func (n *Network) detach(ctx context.Context, sandboxID string) error {
 	defer unlock()
 	ctx = context.WithoutCancel(ctx)
 	rec, ok := n.record(sandboxID)
-	if !ok {
+	switch {
+	case !ok:
 		return n.detachLost(ctx, sandboxID)
+	case rec.Phase == pod.Dirty:
+		return nil
 	}
+	return n.clear(ctx, rec)
+}
+
+// clear undoes rec, in delTries tries, or else puts it on the dirty queue.
+func (n *Network) clear(ctx context.Context, rec record) error {
+	limited, cancel := context.WithTimeout(ctx, n.delTimeout)
+	defer cancel()
+	err := n.tryClear(limited, n.dels, rec)
+	pause := delPause
+	for try := 1; err != nil && try < delTries && limited.Err() == nil; try++ {
+		select {
+		case <-limited.Done():
+		case <-time.After(pause):
+			pause *= 2
+			err = n.tryClear(limited, n.dels, rec)
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	return n.shelve(ctx, n.dels, rec, err, limited.Err() == nil)
+}
+
+// tryClear undoes rec once no plugin of an earlier life works on it any more.
+func (n *Network) tryClear(ctx context.Context, s slots, rec record) error {
 	if rec.inherited {
-		if err := settle(ctx, sandboxID, settleGrace); err != nil {
+		if err := settle(ctx, rec.SandboxID, settleGrace); err != nil {
 			return err
 		}
 	}
-	if err := n.undo(ctx, rec); err != nil {
+	if err := n.undo(ctx, s, rec); err != nil {
 		return fmt.Errorf("%s: %w", rec.origin(), err)
 	}
 	return nil
@@ -70,38 +107,90 @@ func (n *Network) detachLost(ctx context.Context, sandboxID string) error {
 	if err != nil {
 		return fmt.Errorf("read libcni's cache: %w", err)
 	}
-	path := n.pinPath(sandboxID)
 	for _, c := range cached {
-		list, err := libcni.NetworkConfFromBytes(c.Config)
+		rec, err := n.restore(c)
 		if err != nil {
-			return fmt.Errorf("libcni's cache: %w", err)
+			return fmt.Errorf("libcni's cache: network %q: %w", c.Network, err)
 		}
-		rt := &libcni.RuntimeConf{ContainerID: sandboxID, IfName: c.IfName, Args: c.CniArgs, CapabilityArgs: c.CapabilityArgs}
-		if isNetns(path) {
-			rt.NetNS = path
-		}
-		if err := n.runDel(ctx, list, rt); err != nil {
-			return fmt.Errorf("network %q: %w", c.Network, err)
+		if err := n.clear(ctx, rec); err != nil || n.isDirty(sandboxID) {
+			return err
 		}
 	}
-	return unpin(path)
+	return unpin(n.pinPath(sandboxID))
+}
+
+// restore makes a record of what libcni cached of an attachment.
+func (n *Network) restore(c *libcni.NetworkAttachment) (record, error) {
+	rec := record{
+		Version: recordVersion,
+		Attachment: pod.Attachment{
+			SandboxID: c.ContainerID,
+			Pod:       podOf(c.CniArgs),
+			Phase:     pod.Detaching,
+			Network:   c.Network,
+			// Never "", which stands for the default network.
+			ConfigFile: n.cacheFile(c.Network, c.ContainerID, c.IfName),
+			NetnsPath:  n.pinPath(c.ContainerID),
+			CreatedAt:  time.Now().UTC(),
+		},
+		Config: c.Config, IfName: c.IfName, Args: c.CniArgs,
+		Capabilities: map[string]json.RawMessage{},
+		BootID:       n.bootID,
+		inherited:    true,
+	}
+	if inode, ok := netnsInode(rec.NetnsPath); ok {
+		rec.NetnsInode = inode
+	}
+	for name, value := range c.CapabilityArgs {
+		data, err := json.Marshal(value)
+		if err != nil {
+			return record{}, err
+		}
+		rec.Capabilities[name] = data
+	}
+	data, err := json.Marshal(rec)
+	if err != nil {
+		return record{}, err
+	}
+	_, err = decodeRecord(c.ContainerID, data)
+	return rec, err
+}
+
+// podOf is the namespace/name that CNI_ARGS tell.
+func podOf(args [][2]string) string {
+	var namespace, name string
+	for _, arg := range args {
+		switch arg[0] {
+		case "K8S_POD_NAMESPACE":
+			namespace = arg[1]
+		case "K8S_POD_NAME":
+			name = arg[1]
+		}
+	}
+	return namespace + "/" + name
 }
 
 // undo runs DEL and leaves nothing of rec.
-func (n *Network) undo(ctx context.Context, rec record) error {
-	unfinished := rec.Phase != pod.Attached
-	rec.Phase = pod.Detaching
-	if err := n.save(rec); err != nil {
-		if !unfinished {
+func (n *Network) undo(ctx context.Context, s slots, rec record) error {
+	switch rec.Phase {
+	case pod.Dirty: // and stays so until it is clean: it is no sandbox's any more
+	case pod.Attached:
+		rec.Phase = pod.Detaching
+		if err := n.save(rec); err != nil {
 			return err
 		}
-		n.show(rec) // the record on disk leads to DEL already: a full disk is no obstacle
+	default:
+		rec.Phase = pod.Detaching
+		if err := n.save(rec); err != nil {
+			n.show(rec) // the record on disk leads to DEL already: a full disk is no obstacle
+		}
 	}
 	n.step("detaching")
-	if err := n.del(ctx, rec); err != nil {
+	if err := n.del(ctx, s, rec); err != nil {
 		return err
 	}
 	n.step("del-done")
+	n.forgetConnections(rec)
 	return n.leave(rec)
 }
 
@@ -114,10 +203,19 @@ func (n *Network) leave(rec record) error {
 	return n.forget(rec.SandboxID)
 }
 
-func (n *Network) del(ctx context.Context, rec record) error {
-	list, err := rec.list()
+func (n *Network) del(ctx context.Context, s slots, rec record) error {
+	list, rt, err := n.planDel(rec)
 	if err != nil {
 		return err
+	}
+	return n.runDel(ctx, s, list, rt)
+}
+
+// planDel returns what DEL is told, and gives libcni's cache the result.
+func (n *Network) planDel(rec record) (*libcni.NetworkConfigList, *libcni.RuntimeConf, error) {
+	list, err := rec.list()
+	if err != nil {
+		return nil, nil, err
 	}
 	// After a reboot the namespace is gone, and a new one may have its inode.
 	netnsPath := ""
@@ -125,16 +223,13 @@ func (n *Network) del(ctx context.Context, rec record) error {
 		netnsPath = rec.NetnsPath
 	}
 	rt := rec.runtimeConf(netnsPath)
-	if err := n.seedCache(rec, list, rt); err != nil {
-		return err
-	}
-	return n.runDel(ctx, list, rt)
+	return list, rt, n.seedCache(rec, list, rt)
 }
 
-func (n *Network) runDel(ctx context.Context, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) error {
+func (n *Network) runDel(ctx context.Context, s slots, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) error {
 	ctx, cancel := context.WithTimeout(ctx, n.delTimeout)
 	defer cancel()
-	release, err := n.dels.take(ctx)
+	release, err := s.take(ctx)
 	if err != nil {
 		return fmt.Errorf("wait for other detachments: %w", err)
 	}
@@ -165,13 +260,17 @@ func (n *Network) seedCache(rec record, list *libcni.NetworkConfigList, rt *libc
 	if err != nil {
 		return fmt.Errorf("encode libcni's cache: %w", err)
 	}
-	dir := filepath.Join(n.cfg.StateDir, "cni", "results")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	file := n.cacheFile(list.Name, rt.ContainerID, rt.IfName)
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return fmt.Errorf("write libcni's cache: %w", err)
 	}
-	name := fmt.Sprintf("%s-%s-%s", list.Name, rt.ContainerID, rt.IfName)
-	if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+	if err := os.WriteFile(file, data, 0o600); err != nil {
 		return fmt.Errorf("write libcni's cache: %w", err)
 	}
 	return nil
+}
+
+// cacheFile is where libcni caches an attachment.
+func (n *Network) cacheFile(network, sandboxID, ifName string) string {
+	return filepath.Join(n.cfg.StateDir, "cni", "results", fmt.Sprintf("%s-%s-%s", network, sandboxID, ifName))
 }

@@ -73,8 +73,11 @@ type Network struct {
 	// Chains of ADD and of DEL have slots of their own: DELs that hang must not
 	// keep pods from starting.
 	adds, dels  slots
+	retries     slots         // those of the dirty queue, which may all hang
 	delTimeout  time.Duration // as the constants of the same names: tests have less time
 	rescanEvery time.Duration
+	retryFirst  time.Duration
+	dirtied     chan struct{} // holds a token while the dirty queue has something new
 
 	looks      atomic.Uint64
 	snap       atomic.Pointer[snapshot]
@@ -103,8 +106,11 @@ func New(cfg Config) (*Network, error) {
 		adds:        make(slots, width),
 		dels:        make(slots, width),
 		defaultNet:  defaultUse{turn: make(slots, 1)},
+		retries:     make(slots, retriesMost),
 		delTimeout:  delTimeout,
 		rescanEvery: rescanEvery,
+		retryFirst:  retryFirst,
+		dirtied:     make(chan struct{}, 1),
 		records:     map[string]record{},
 	}
 	if err := n.loadRecords(); err != nil {
@@ -121,20 +127,26 @@ func New(cfg Config) (*Network, error) {
 	return n, nil
 }
 
-// Attachment returns a sandbox's attachment in any phase. Memory only.
+// Attachment returns a sandbox's attachment in any phase but Dirty: what is left then is
+// the sandbox's no more, see Status. Memory only.
 func (n *Network) Attachment(sandboxID string) (pod.Attachment, bool) {
 	rec, ok := n.record(sandboxID)
-	return rec.Attachment, ok
+	if !ok || rec.Phase == pod.Dirty {
+		return pod.Attachment{}, false
+	}
+	return rec.Attachment, true
 }
 
-// Attachments returns all attachments in any phase, in the order of their
+// Attachments returns all attachments in any phase but Dirty, in the order of their
 // sandboxes' ids. Memory only.
 func (n *Network) Attachments() []pod.Attachment {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	all := make([]pod.Attachment, 0, len(n.records))
 	for _, rec := range n.records {
-		all = append(all, rec.Attachment)
+		if rec.Phase != pod.Dirty {
+			all = append(all, rec.Attachment)
+		}
 	}
 	slices.SortFunc(all, func(a, b pod.Attachment) int { return strings.Compare(a.SandboxID, b.SandboxID) })
 	return all

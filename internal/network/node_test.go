@@ -76,7 +76,7 @@ type node struct {
 	cfg     Config
 	ipam    string // host-local's directory
 	forward *fakeForwarder
-	log     *strings.Builder
+	log     *syncWriter
 }
 
 // newNode makes an empty node. Its Network is made by start.
@@ -94,7 +94,7 @@ func newNode(t *testing.T) *node {
 	}
 	t.Cleanup(func() { _ = exec.Command("ip", "link", "delete", "cni0").Run() })
 	dir := t.TempDir()
-	n := &node{t: t, ipam: filepath.Join(dir, "ipam"), forward: &fakeForwarder{}, log: &strings.Builder{}}
+	n := &node{t: t, ipam: filepath.Join(dir, "ipam"), forward: &fakeForwarder{}, log: &syncWriter{}}
 	n.cfg = Config{
 		ConfigDir: filepath.Join(dir, "net.d"),
 		BinDirs:   []string{plugins, chaosDir(t)},
@@ -236,19 +236,25 @@ func (f *fakeForwarder) noted() (int, []netip.Prefix) {
 	return f.calls, f.subnets
 }
 
-func testLogger(w *strings.Builder) *slog.Logger {
-	return slog.New(slog.NewTextHandler(&syncWriter{w: w}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+func testLogger(w *syncWriter) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 type syncWriter struct {
 	mu sync.Mutex // guards w
-	w  *strings.Builder
+	w  strings.Builder
 }
 
 func (s *syncWriter) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.w.Write(p)
+}
+
+func (s *syncWriter) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.String()
 }
 
 // call is one call of the chaos plugin, as it dumped it.

@@ -95,8 +95,15 @@ func unpin(path string) error {
 
 // pinned tells whether the network namespace with inode is still mounted at path.
 func pinned(path string, inode uint64) bool {
+	at, ok := netnsInode(path)
+	return ok && at == inode
+}
+
+// netnsInode returns the inode of the network namespace that is mounted at path.
+func netnsInode(path string) (uint64, bool) {
 	var stat unix.Stat_t
-	return isNetns(path) && unix.Stat(path, &stat) == nil && stat.Ino == inode
+	ok := isNetns(path) && unix.Stat(path, &stat) == nil
+	return stat.Ino, ok
 }
 
 // isNetns tells whether a namespace is mounted at path.

@@ -7,7 +7,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/utils"
@@ -30,10 +32,15 @@ type record struct {
 	Capabilities map[string]json.RawMessage `json:"capabilities,omitempty"`
 	BootID       string                     `json:"bootId"`
 	Subnets      []netip.Prefix             `json:"subnets,omitempty"` // that the IPs are in
+	Dirt         *dirt                      `json:"dirt,omitempty"`    // nil unless in phase Dirty
 
 	// inherited is set where an earlier life of the daemon left the record
 	// unfinished: its plugin may still run.
 	inherited bool
+
+	// In phase Dirty:
+	retryAt  time.Time // when DEL is tried again
+	retrying bool
 }
 
 // decodeRecord reads a record file. Whatever is in data, the record returned can
@@ -48,9 +55,9 @@ func decodeRecord(sandboxID string, data []byte) (record, error) {
 		return record{}, fmt.Errorf("version %d, this build knows version %d", rec.Version, recordVersion)
 	case rec.SandboxID != sandboxID:
 		return record{}, fmt.Errorf("is that of sandbox %q", rec.SandboxID)
-	case rec.Phase != pod.Attaching && rec.Phase != pod.Attached && rec.Phase != pod.Detaching:
+	case !slices.Contains([]pod.Phase{pod.Attaching, pod.Attached, pod.Detaching, pod.Dirty}, rec.Phase):
 		return record{}, fmt.Errorf("unknown phase %q", rec.Phase)
-	case rec.NetnsPath == "" || rec.NetnsInode == 0 || rec.BootID == "":
+	case rec.NetnsPath == "" || rec.NetnsInode == 0 && rec.Phase == pod.Attached || rec.BootID == "" || (rec.Dirt == nil) == (rec.Phase == pod.Dirty):
 		return record{}, errors.New("incomplete")
 	}
 	if err := utils.ValidateContainerID(rec.SandboxID); err != nil {
@@ -60,6 +67,9 @@ func decodeRecord(sandboxID string, data []byte) (record, error) {
 		return record{}, err
 	}
 	if err := utils.ValidateNetworkName(rec.Network); err != nil {
+		return record{}, err
+	}
+	if _, err := rec.hostPorts(); err != nil {
 		return record{}, err
 	}
 	list, err := rec.list()

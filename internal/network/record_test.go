@@ -21,7 +21,7 @@ func goodRecord() record {
 			Result: json.RawMessage(`{"ips":[{"address":"10.1.0.2/16"}]}`),
 		},
 		Config: json.RawMessage(goodList), IfName: ifName, Args: [][2]string{{"IgnoreUnknown", "1"}},
-		Capabilities: map[string]json.RawMessage{"portMappings": json.RawMessage(`[{"hostPort":9007199254740993}]`)},
+		Capabilities: map[string]json.RawMessage{"bandwidth": json.RawMessage(`{"ingressRate":9007199254740993}`)},
 		BootID:       "b",
 	}
 }
@@ -51,19 +51,26 @@ func TestDamagedRecordsAreRefused(t *testing.T) {
 		damage func(*record)
 		want   string
 	}{
-		"later version":      {func(rec *record) { rec.Version = 2 }, "version 2"},
-		"another sandbox":    {func(rec *record) { rec.SandboxID = sandboxID("b") }, "is that of sandbox"},
-		"unknown phase":      {func(rec *record) { rec.Phase = "done" }, `phase "done"`},
-		"no pin":             {func(rec *record) { rec.NetnsPath = "" }, "incomplete"},
-		"no inode":           {func(rec *record) { rec.NetnsInode = 0 }, "incomplete"},
-		"no boot id":         {func(rec *record) { rec.BootID = "" }, "incomplete"},
-		"bad interface":      {func(rec *record) { rec.IfName = "a/b" }, "interface name"},
-		"no configuration":   {func(rec *record) { rec.Config = json.RawMessage("{}") }, "no name"},
-		"no plugins":         {func(rec *record) { rec.Config = json.RawMessage(strings.Replace(goodHeader, "parts", "good", 1)) }, "0 plugins"},
-		"no network":         {func(rec *record) { rec.Network = "" }, "missing network name"},
-		"another network":    {func(rec *record) { rec.Network = "other" }, `network "good"`},
-		"no result":          {func(rec *record) { rec.Result = nil }, "without a result"},
-		"no address":         {func(rec *record) { rec.IPs = nil }, "without a result"},
+		"later version":    {func(rec *record) { rec.Version = 2 }, "version 2"},
+		"another sandbox":  {func(rec *record) { rec.SandboxID = sandboxID("b") }, "is that of sandbox"},
+		"unknown phase":    {func(rec *record) { rec.Phase = "done" }, `phase "done"`},
+		"no pin":           {func(rec *record) { rec.NetnsPath = "" }, "incomplete"},
+		"no inode":         {func(rec *record) { rec.NetnsInode = 0 }, "incomplete"},
+		"no boot id":       {func(rec *record) { rec.BootID = "" }, "incomplete"},
+		"bad interface":    {func(rec *record) { rec.IfName = "a/b" }, "interface name"},
+		"no configuration": {func(rec *record) { rec.Config = json.RawMessage("{}") }, "no name"},
+		"no plugins":       {func(rec *record) { rec.Config = json.RawMessage(strings.Replace(goodHeader, "parts", "good", 1)) }, "0 plugins"},
+		"no network":       {func(rec *record) { rec.Network = "" }, "missing network name"},
+		"another network":  {func(rec *record) { rec.Network = "other" }, `network "good"`},
+		"no result":        {func(rec *record) { rec.Result = nil }, "without a result"},
+		"no address":       {func(rec *record) { rec.IPs = nil }, "without a result"},
+		"no host port": {func(rec *record) {
+			rec.Capabilities = map[string]json.RawMessage{capPortMappings: json.RawMessage(`{}`)}
+		}, "host ports"},
+		"no host address": {func(rec *record) {
+			rec.Capabilities = map[string]json.RawMessage{capPortMappings: json.RawMessage(`[{"hostIP":"x"}]`)}
+		}, "host ports"},
+		"dirty without dirt": {func(rec *record) { rec.Phase = pod.Dirty }, "incomplete"},
 		"result out of line": {func(rec *record) { rec.Result = json.RawMessage(`{"ips":[null]}`) }, "null among"},
 	} {
 		t.Run(name, func(t *testing.T) {

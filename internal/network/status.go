@@ -16,6 +16,7 @@ func (n *Network) Status() pod.NetworkStatus {
 		Plugins:   snap.found,
 		ConfigDir: n.cfg.ConfigDir,
 		BinDirs:   n.cfg.BinDirs,
+		Dirty:     n.dirty(),
 	}
 	for _, cidr := range n.podCIDRs() {
 		status.PodCIDRs = append(status.PodCIDRs, cidr.String())

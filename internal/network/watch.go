@@ -28,12 +28,13 @@ const (
 	statusTimeout = 5 * time.Second
 )
 
-// Run follows the configuration directory and keeps the rules in place until ctx
-// ends; it then returns nil.
+// Run follows the configuration directory, keeps the rules in place and works off the
+// dirty queue until ctx ends; it then returns nil.
 func (n *Network) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { n.followConfig(ctx) })
 	loops.Go(func() { n.keepRules(ctx) })
+	loops.Go(func() { n.cleanDirty(ctx) })
 	loops.Wait()
 	return nil
 }

@@ -13,11 +13,14 @@ import (
 type Phase string
 
 // The phases in their order. A record is written in phase Attaching before CNI
-// ADD, and stays in phase Detaching until CNI DEL succeeded.
+// ADD, and stays in phase Detaching until CNI DEL succeeded. One in phase Dirty has
+// no sandbox to belong to any more: CNI DEL kept failing, and is tried again in the
+// background until it succeeds.
 const (
 	Attaching Phase = "attaching"
 	Attached  Phase = "attached"
 	Detaching Phase = "detaching"
+	Dirty     Phase = "dirty"
 )
 
 // Attachment is a sandbox's place on its CNI network.
@@ -123,6 +126,21 @@ type NetworkStatus struct {
 	// Forwarding tells how traffic of attached subnets gets past a FORWARD policy of
 	// DROP: "DOCKER-USER (iptables-nft)", "not needed", or what to set where MasCRI can't.
 	Forwarding Forwarding `json:"forwarding"`
+	// Dirty are the attachments that CNI DEL could not undo so far, the oldest first.
+	Dirty []DirtyAttachment `json:"dirty,omitempty"`
+}
+
+// DirtyAttachment is what is left on the network of a sandbox that was stopped. Its
+// addresses stay reserved until CNI DEL succeeds.
+type DirtyAttachment struct {
+	SandboxID string       `json:"sandboxId"`
+	Pod       string       `json:"pod"`
+	Network   string       `json:"network"`
+	IPs       []netip.Addr `json:"ips,omitempty"`
+	Since     time.Time    `json:"since"`
+	Tries     int          `json:"tries"`
+	NextTry   time.Time    `json:"nextTry,omitzero"` // zero: at the daemon's next start, or right now
+	Error     string       `json:"error"`            // of the last try
 }
 
 // Plugin is one CNI plugin or IPAM delegate of the chosen config.

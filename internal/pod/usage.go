@@ -58,8 +58,8 @@ type LayerUsage struct {
 	At time.Time // when it was measured
 }
 
-// PodUsage is what a sandbox and all containers in it use.
-type PodUsage struct {
+// SandboxUsage is what a sandbox and all containers in it use.
+type SandboxUsage struct {
 	Usage     *Usage // nil: nothing of it runs
 	Processes uint64
 	// Network is nil on the host network, and where there is none any more.

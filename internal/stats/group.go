@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,7 +14,7 @@ import (
 
 // controllers are those of cgroup v1 that are read. Each has a hierarchy of its own, or
 // a link by its name to the one that it shares.
-var controllers = []string{"cpuacct", "memory", "pids"}
+var controllers = []string{"cpuacct", "memory", "pids", "cpu", "blkio", "hugetlb"}
 
 // group is one cgroup.
 type group struct {
@@ -99,30 +98,7 @@ func (g *group) parent() *group {
 }
 
 // processes counts the processes in the cgroup and in those below.
-func (g *group) processes() (n uint64) {
-	dir := g.unified
-	if dir == "" {
-		dir = g.v1["pids"]
-	}
-	if dir == "" {
-		dir = g.v1["cpuacct"]
-	}
-	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return nil // it ended meanwhile
-		}
-		if !entry.IsDir() {
-			return nil
-		}
-		// A threaded cgroup has processes that it can't list; they count above it.
-		text, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
-		if err == nil {
-			n += uint64(bytes.Count(text, []byte("\n")))
-		}
-		return nil
-	})
-	return n
-}
+func (g *group) processes() uint64 { return uint64(len(g.pids())) }
 
 // errGone is for a cgroup of which nothing could be read.
 var errGone = errors.New("the cgroup is gone")

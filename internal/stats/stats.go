@@ -63,18 +63,26 @@ func (s *Stats) Container(c pod.Container) pod.ContainerUsage {
 
 // Pod returns what sandbox, which has attachment a (nil: none), and all of its containers
 // use together. It never fails: what can't be read is left out.
-func (s *Stats) Pod(sandbox pod.Sandbox, a *pod.Attachment, containers []pod.Container) pod.PodUsage {
-	var usage pod.PodUsage
+func (s *Stats) Pod(sandbox pod.Sandbox, a *pod.Attachment, containers []pod.Container) pod.SandboxUsage {
+	var usage pod.SandboxUsage
 	if sandbox.Config.GetLinux().GetCgroupParent() != "" {
 		usage.Usage, usage.Processes = s.parent(sandbox, containers)
 	} else {
 		usage.Usage, usage.Processes = s.sum(sandbox, containers)
 	}
-	if a != nil && a.NetnsPath != "" {
-		var err error
-		if usage.Network, err = networkUsage(a.NetnsPath); err != nil {
-			s.opts.Logger.Debug("the network's counters could not be read", "sandbox", sandbox.ID, "error", err)
-		}
+	usage.Network = s.Network(a)
+	return usage
+}
+
+// Network returns the traffic of attachment a; nil for none, and where it can't be read.
+func (s *Stats) Network(a *pod.Attachment) *pod.NetworkUsage {
+	if a == nil || a.NetnsPath == "" {
+		return nil
+	}
+	usage, err := networkUsage(a.NetnsPath)
+	if err != nil {
+		s.opts.Logger.Debug("the network's counters could not be read", "sandbox", a.SandboxID, "error", err)
+		return nil
 	}
 	return usage
 }

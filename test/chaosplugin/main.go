@@ -24,6 +24,7 @@ type chaos struct {
 	Verbs   []string `json:"verbs"`   // such as ADD: the behaviour is for these alone; none: for all
 	Counter string   `json:"counter"` // a file that counts calls, a byte each
 	Call    int      `json:"call"`    // with Counter: the behaviour is for this call alone, counted from 1
+	Until   string   `json:"until"`   // a file: once it exists, the plugin behaves well
 
 	Dump     string `json:"dump"`     // a file that each call appends a line to, see call
 	Stubborn bool   `json:"stubborn"` // ignores SIGTERM
@@ -109,6 +110,9 @@ func (c chaos) dump(called call) error {
 // meant tells whether the behaviour is for this call.
 func (c chaos) meant(verb string) (bool, error) {
 	if len(c.Verbs) > 0 && !slices.Contains(c.Verbs, verb) {
+		return false, nil
+	}
+	if _, err := os.Stat(c.Until); c.Until != "" && err == nil {
 		return false, nil
 	}
 	if c.Counter == "" {

@@ -66,7 +66,7 @@ func judge(specs []Spec, list []skip) Result {
 		r.counts[outcome]++
 		lines = append(lines, fmt.Sprintf("%-7s  %s\n", listed, s.Name))
 	}
-	slices.SortFunc(lines, func(a, b string) int { return strings.Compare(a[len("skipped"):], b[len("skipped"):]) })
+	slices.SortFunc(lines, func(a, b string) int { return strings.Compare(nameIn(a), nameIn(b)) })
 	r.Table = []byte(strings.Join(lines, ""))
 	return r
 }
@@ -76,6 +76,29 @@ func judge(specs []Spec, list []skip) Result {
 func brief(message string) string {
 	lines := strings.SplitN(message, "\n", 5)
 	return strings.Join(lines[:min(4, len(lines))], "\n")
+}
+
+// Diff returns the lines that only one of two tables has, those of a spec together.
+func Diff(want, got string) string {
+	var lines []string
+	only := func(sign, table, other string) {
+		has := strings.Split(other, "\n")
+		for line := range strings.SplitSeq(table, "\n") {
+			if !slices.Contains(has, line) {
+				lines = append(lines, sign+line+"\n")
+			}
+		}
+	}
+	only("-", want, got)
+	only("+", got, want)
+	slices.SortStableFunc(lines, func(a, b string) int { return strings.Compare(nameIn(a[1:]), nameIn(b[1:])) })
+	return strings.Join(lines, "")
+}
+
+// nameIn is the name in a line of a table.
+func nameIn(line string) string {
+	_, name, _ := strings.Cut(line, " ")
+	return strings.TrimSpace(name)
 }
 
 func parseSkips(text string) ([]skip, error) {

@@ -115,3 +115,14 @@ func TestSkipsHaveReasons(t *testing.T) {
 		}
 	}
 }
+
+func TestDiffTellsOfEachSpecThatDiffers(t *testing.T) {
+	want := "passed   A\nskipped  B\npassed   C\npassed   D\n"
+	got := "passed   A\npassed   B\npassed   D\nfailed   E\n"
+	if diff := cmp.Diff("-skipped  B\n+passed   B\n-passed   C\n+failed   E\n", Diff(want, got)); diff != "" {
+		t.Error(diff)
+	}
+	if same := Diff(want, want); same != "" {
+		t.Errorf("of a table and itself: %q", same)
+	}
+}

@@ -261,16 +261,16 @@ func wantUDP(to string, podPort int) func(*testing.T, *node, sandbox) {
 	}
 }
 
-func prefixed(prefix string, rows map[string]field) map[string]field {
-	out := map[string]field{}
+func prefixed[Row any](prefix string, rows map[string]Row) map[string]Row {
+	out := map[string]Row{}
 	for path, row := range rows {
 		out[prefix+path] = row
 	}
 	return out
 }
 
-func merge(tables ...map[string]field) map[string]field {
-	out := map[string]field{}
+func merge[Row any](tables ...map[string]Row) map[string]Row {
+	out := map[string]Row{}
 	for _, table := range tables {
 		for path, row := range table {
 			out[path] = row

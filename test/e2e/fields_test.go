@@ -31,21 +31,31 @@ type field struct {
 // requests are those of the RPCs that are served, and the table of their fields, by
 // path. A field that is in no table fails the test, as does a row for no field.
 var requests = map[proto.Message]map[string]field{
-	&cri.RunPodSandboxRequest{}:       runFields,
-	&cri.StopPodSandboxRequest{}:      {"pod_sandbox_id": seenBy("TestUserRunsAPod")},
-	&cri.RemovePodSandboxRequest{}:    {"pod_sandbox_id": seenBy("TestUserRunsAPod")},
-	&cri.PodSandboxStatusRequest{}:    {"pod_sandbox_id": seenBy("TestUserRunsAPod"), "verbose": seenBy("TestUserRunsAPod")},
-	&cri.ListPodSandboxRequest{}:      filterFields,
-	&cri.StreamPodSandboxesRequest{}:  filterFields,
-	&cri.VersionRequest{}:             {"version": seenBy("TestOtherFields")},
-	&cri.StatusRequest{}:              {"verbose": seenBy("TestOtherFields")},
-	&cri.RuntimeConfigRequest{}:       {},
-	&cri.UpdateRuntimeConfigRequest{}: {"runtime_config.network_config.pod_cidr": seenBy("TestOtherFields")},
-	&cri.ListImagesRequest{}:          imageFields("filter.image."),
-	&cri.StreamImagesRequest{}:        imageFields("filter.image."),
-	&cri.ImageStatusRequest{}:         imageFields("image.", "verbose"),
-	&cri.RemoveImageRequest{}:         imageFields("image."),
-	&cri.ImageFsInfoRequest{}:         {},
+	&cri.RunPodSandboxRequest{}:             runFields,
+	&cri.StopPodSandboxRequest{}:            {"pod_sandbox_id": seenBy("TestUserRunsAPod")},
+	&cri.RemovePodSandboxRequest{}:          {"pod_sandbox_id": seenBy("TestUserRunsAPod")},
+	&cri.PodSandboxStatusRequest{}:          {"pod_sandbox_id": seenBy("TestUserRunsAPod"), "verbose": seenBy("TestUserRunsAPod")},
+	&cri.ListPodSandboxRequest{}:            filterFields,
+	&cri.StreamPodSandboxesRequest{}:        filterFields,
+	&cri.VersionRequest{}:                   {"version": seenBy("TestOtherFields")},
+	&cri.StatusRequest{}:                    {"verbose": seenBy("TestOtherFields")},
+	&cri.RuntimeConfigRequest{}:             {},
+	&cri.UpdateRuntimeConfigRequest{}:       {"runtime_config.network_config.pod_cidr": seenBy("TestOtherFields")},
+	&cri.CreateContainerRequest{}:           inTable(containerFields),
+	&cri.StartContainerRequest{}:            {"container_id": seenBy("TestOtherFieldsOfContainers")},
+	&cri.StopContainerRequest{}:             {"container_id": seenBy("TestOtherFieldsOfContainers"), "timeout": seenBy("TestOtherFieldsOfContainers")},
+	&cri.RemoveContainerRequest{}:           {"container_id": seenBy("TestOtherFieldsOfContainers")},
+	&cri.ListContainersRequest{}:            containerFilterFields,
+	&cri.StreamContainersRequest{}:          containerFilterFields,
+	&cri.ContainerStatusRequest{}:           {"container_id": seenBy("TestOtherFieldsOfContainers"), "verbose": seenBy("TestOtherFieldsOfContainers")},
+	&cri.ReopenContainerLogRequest{}:        {"container_id": seenBy("TestOtherFieldsOfContainers")},
+	&cri.UpdateContainerResourcesRequest{}:  updateFields("linux."),
+	&cri.UpdatePodSandboxResourcesRequest{}: updateFields("resources.", "overhead."),
+	&cri.ListImagesRequest{}:                imageFields("filter.image."),
+	&cri.StreamImagesRequest{}:              imageFields("filter.image."),
+	&cri.ImageStatusRequest{}:               imageFields("image.", "verbose"),
+	&cri.RemoveImageRequest{}:               imageFields("image."),
+	&cri.ImageFsInfoRequest{}:               {},
 	&cri.PullImageRequest{}: imageFields("image.", "sandbox_config",
 		"auth.username", "auth.password", "auth.auth", "auth.server_address", "auth.identity_token", "auth.registry_token"),
 }
@@ -93,7 +103,7 @@ func paths(message protoreflect.MessageDescriptor, prefix string) (all []string)
 	for i := range fields.Len() {
 		f := fields.Get(i)
 		path := prefix + string(f.Name())
-		if f.Kind() == protoreflect.MessageKind && !f.IsMap() && path != "config.windows" && path != "sandbox_config" {
+		if f.Kind() == protoreflect.MessageKind && !f.IsMap() && !slices.Contains([]string{"config.windows", "windows", "sandbox_config"}, path) {
 			all = append(all, paths(f.Message(), path+".")...)
 			continue
 		}

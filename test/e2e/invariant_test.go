@@ -12,8 +12,8 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// left returns how the node differs from what the listed sandboxes should have on it:
-// containers, records, pins, address reservations, cache files, veths and masquerade
+// left returns how the node differs from what the listed sandboxes and containers should
+// have on it: Docker's containers, states of logs, records, pins, address reservations, cache files, veths and masquerade
 // chains must be those of the Ready sandboxes that are not on the host network, no more
 // and no fewer. It is "" when all is as it should be.
 func (n *node) left(t *testing.T) string {
@@ -44,7 +44,22 @@ func (n *node) left(t *testing.T) string {
 			fmt.Fprintf(&out, "%s: %q, want %q\n", what, got, want)
 		}
 	}
-	differ("containers", strings.Fields(n.docker(t, "ps", "-aq", "--no-trunc", "--filter", "label=io.mascri.v1")), all)
+	listed, err := n.cri.ListContainers(t.Context(), &cri.ListContainersRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var workloads []string
+	for _, c := range listed.GetContainers() {
+		workloads = append(workloads, c.GetId())
+	}
+	differ("containers", strings.Fields(n.docker(t, "ps", "-aq", "--no-trunc", "--filter", "label=io.mascri.v1")), append(workloads, all...))
+	for _, dir := range []string{"logs", "updates"} {
+		for _, id := range trimSuffixes(files(t, filepath.Join(n.state, dir)), ".json") {
+			if !slices.Contains(append(workloads, all...), id) {
+				fmt.Fprintf(&out, "%s of %s, which is gone\n", dir, id)
+			}
+		}
+	}
 	differ("records", trimSuffixes(files(t, filepath.Join(n.state, "attachments")), ".json"), slices.Clone(attached))
 	differ("pins", without(files(t, "/run/netns"), "outside"), pins)
 	differ("address reservations", unique(reservations(t)), slices.Clone(attached))

@@ -160,10 +160,7 @@ func (n *node) launch(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	n.daemon = exec.Command(daemonBinary(t), append([]string{
-		"serve", "--socket", n.socket, "--state-dir", n.state, "--log-level", "debug",
-		"--cni-conf-dir", n.conf, "--cni-bin-dir", n.bin, "--engine-host", cmp.Or(n.proxy, n.host),
-	}, n.extra...)...)
+	n.daemon = exec.Command(daemonBinary(t), n.args("serve")...)
 	n.daemon.Stdout, n.daemon.Stderr = log, log
 	n.daemon.Env = append(os.Environ(), "MASCRI_CRASH_AT="+n.crashAt)
 	if n.prepare != nil {
@@ -196,6 +193,23 @@ func (n *node) launch(t *testing.T) {
 			n.conn.ResetConnectBackoff()
 		}
 	}
+}
+
+// args are those of a command of mascri on this node.
+func (n *node) args(command ...string) []string {
+	return append(append(command, "--socket", n.socket, "--state-dir", n.state, "--log-level", "debug",
+		"--cni-conf-dir", n.conf, "--cni-bin-dir", n.bin, "--engine-host", cmp.Or(n.proxy, n.host)), n.extra...)
+}
+
+// mascri runs a command of mascri, and returns all that it printed; ok is false for
+// another exit code than 0.
+func (n *node) mascri(t *testing.T, command ...string) (out string, ok bool) {
+	t.Helper()
+	out, err := try(daemonBinary(t), n.args(command...)...)
+	if err != nil {
+		return err.Error(), false
+	}
+	return out, true
 }
 
 // kill ends the daemon by SIGKILL, if it runs.

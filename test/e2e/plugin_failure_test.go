@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mascri/mascri/internal/engine/enginetest"
+	"github.com/mascri/mascri/internal/pod"
 )
 
 // chaosDir builds the chaos plugin and returns the flags by which a daemon finds it.
@@ -80,69 +83,76 @@ func (n *node) failDel(t *testing.T) (mend func()) {
 	}
 }
 
-// While DEL fails, Stop and Remove say so in time, and the sandbox stays listed as
-// NotReady; nothing of it is forgotten.
-func (n *node) wantStuck(t *testing.T, id string, says ...string) {
+// wantDirty stops and removes a sandbox whose DEL fails. Both succeed, and what is left
+// of it stays known: Status and doctor name it, with what the plugin says.
+func (n *node) wantDirty(t *testing.T, id string, says ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	_, err := n.cri.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: id})
-	for _, text := range says {
-		if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), text) {
-			t.Errorf("stop: %v, want an error that says %q", err, text)
-		}
+	if _, err := n.cri.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: id}); err != nil {
+		t.Fatalf("stop: %v", err)
 	}
-	if _, err := n.cri.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: id}); err == nil || ctx.Err() != nil {
-		t.Errorf("remove: %v, want the plugin's error", err)
+	if _, err := n.cri.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: id}); err != nil {
+		t.Fatalf("remove: %v", err)
 	}
-	if list := n.list(t); len(list) != 1 || list[0].GetId() != id || list[0].GetState() != cri.PodSandboxState_SANDBOX_NOTREADY {
+	if list := n.list(t); len(list) != 0 {
 		t.Errorf("listed: %v", list)
 	}
+	dirty := n.dirty(t)
+	if len(dirty) != 1 || dirty[0].SandboxID != id {
+		t.Fatalf("dirty are %+v, want sandbox %s", dirty, id)
+	}
+	report, _ := n.mascri(t, "doctor", "--output", "json")
+	for _, text := range says {
+		if !strings.Contains(dirty[0].Error, text) {
+			t.Errorf("Status says %q, want %q in it", dirty[0].Error, text)
+		}
+		if quoted, _ := json.Marshal(text); !strings.Contains(report, strings.Trim(string(quoted), `"`)) || !strings.Contains(report, "dirty queue") {
+			t.Errorf("doctor does not say %q: %s", text, report)
+		}
+	}
+	if got := reservations(t); !slices.Contains(got, id) {
+		t.Errorf("its address is given back: reserved are those of %q", got)
+	}
+}
+
+// dirty returns the dirty queue as Status tells it.
+func (n *node) dirty(t *testing.T) []pod.DirtyAttachment {
+	t.Helper()
+	resp, err := n.cri.Status(t.Context(), &cri.StatusRequest{Verbose: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var network pod.NetworkStatus
+	if err := json.Unmarshal([]byte(resp.GetInfo()["cni"]), &network); err != nil {
+		t.Fatal(err)
+	}
+	return network.Dirty
 }
 
 func TestDelFails(t *testing.T) {
 	n := newNode(t, enginetest.Engine28, nil, chaosDir(t)...)
 	n.writeConf(t, "10-chaos.conflist", chaosConf(`{}`))
-	for name, again := range map[string]func(t *testing.T, id string){
-		"the client tries again": func(t *testing.T, id string) { n.removePod(t, id) },
-		"the daemon tries again": func(t *testing.T, id string) {
-			waitDetached(t, n, id, 40*time.Second) // it does every ten seconds
-			n.removePod(t, id)
-		},
-		"the daemon starts again": func(t *testing.T, id string) {
-			n.kill(t)
-			n.start(t)
-			waitDetached(t, n, id, 10*time.Second)
-			n.removePod(t, id)
-		},
-	} {
+	for name, restart := range map[string]bool{"the daemon tries again": false, "the daemon starts again": true} {
 		t.Run(name, func(t *testing.T) {
 			pod := n.runPod(t, config("web"))
 			mend := n.failDel(t)
-			n.wantStuck(t, pod.id, `plugin "chaosplugin" DEL`, "switch is down")
+			n.wantDirty(t, pod.id, `plugin "chaosplugin" DEL`, "switch is down")
 			mend()
-			again(t, pod.id)
-			n.wantWhole(t, 0)
+			if restart {
+				n.kill(t)
+				n.start(t)
+			}
+			n.wantWhole(t, 0) // it tries after ten seconds, and at once when it starts
+			if dirty := n.dirty(t); len(dirty) != 0 {
+				t.Errorf("dirty are %+v", dirty)
+			}
 		})
 	}
 }
 
-// waitDetached waits until the daemon itself has given back a dead sandbox's network.
-func waitDetached(t *testing.T, n *node, id string, within time.Duration) {
-	t.Helper()
-	record := filepath.Join(n.state, "attachments", id+".json")
-	for end := time.Now().Add(within); ; time.Sleep(100 * time.Millisecond) {
-		if _, err := os.Stat(record); os.IsNotExist(err) {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("after %v it is still attached", within)
-		}
-	}
-	n.wantWhole(t, 1)
-}
-
-// A failed ADD whose cleaning up fails as well leaves a sandbox to be seen.
+// A failed ADD whose cleaning up fails as well leaves a sandbox to be seen, until it is
+// stopped or the daemon does so.
 func TestAddAndDelFail(t *testing.T) {
 	n := newNode(t, enginetest.Engine28, nil, chaosDir(t)...)
 	n.writeConf(t, "10-chaos.conflist", chaosConf(`{"verbs": ["ADD"], "fault": true, "code": 7, "exit": 1}`))
@@ -154,12 +164,11 @@ func TestAddAndDelFail(t *testing.T) {
 		}
 	}
 	list := n.list(t)
-	if len(list) != 1 {
+	if len(list) != 1 || list[0].GetState() != cri.PodSandboxState_SANDBOX_NOTREADY {
 		t.Fatalf("listed: %v", list)
 	}
-	n.wantStuck(t, list[0].GetId(), "switch is down")
+	n.wantDirty(t, list[0].GetId(), "switch is down")
 	mend()
-	n.removePod(t, list[0].GetId())
 	n.wantWhole(t, 0)
 }
 
@@ -172,12 +181,11 @@ func TestPluginMissingAtDel(t *testing.T) {
 	if err := os.Rename(plugin, plugin+".away"); err != nil {
 		t.Fatal(err)
 	}
-	n.wantStuck(t, pod.id, `"chaosplugin" not found in`, n.bin, n.extra[1])
+	n.wantDirty(t, pod.id, `"chaosplugin" not found in`, n.bin, n.extra[1])
 	n.waitCondition(t, n.networkCondition, 12*time.Second, "PluginMissing", `"chaosplugin"`)
 	if err := os.Rename(plugin+".away", plugin); err != nil {
 		t.Fatal(err)
 	}
-	n.removePod(t, pod.id)
 	n.wantWhole(t, 0)
 }
 

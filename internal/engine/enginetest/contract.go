@@ -27,6 +27,10 @@ type Engine interface {
 	Look(ctx context.Context, idOrName string) (pod.Item, error)
 	IDs(ctx context.Context) ([]string, error)
 	Hints(ctx context.Context, emit func(pod.Hint)) error
+	CreateContainer(ctx context.Context, spec pod.ContainerSpec) (string, error)
+	InspectContainer(ctx context.Context, idOrName string) (pod.Container, error)
+	Stop(ctx context.Context, idOrName string, grace time.Duration) error
+	UpdateContainer(ctx context.Context, id string, resources *cri.LinuxContainerResources) error
 	Images(ctx context.Context) ([]pod.Image, error)
 	Image(ctx context.Context, name string) (pod.Image, error)
 	PullImage(ctx context.Context, ref string, auth pod.RegistryAuth, progress func()) error
@@ -51,8 +55,12 @@ type Subject struct {
 	As       func(instance string) Engine
 	User     User
 	Line     Line
-	Image    string // id of an image to make sandboxes from
-	Files    pod.Files
+	Image    string // id of an image of testdata/pause to make sandboxes from
+	// UserImage is the id of one that is alike, but for its user, app:staff.
+	UserImage string
+	Files     pod.Files
+	// Processes is set where the engine's pids are those of processes in /proc.
+	Processes bool
 	// Registry returns a new registry that the engine can pull from.
 	Registry func(t *testing.T, login registry.Login) Registry
 	// SystemCAOnly is set for an engine that trusts a registry's token service by the

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mascri/mascri/internal/pod"
 )
@@ -74,8 +75,13 @@ func foreignLabels(t *testing.T, s Subject) map[string]map[string]string {
 	newer := maps.Clone(others)
 	newer["io.mascri.v99"] = newer[pod.LabelKey]
 	delete(newer, pod.LabelKey)
+	probe, err := pod.ProbeLabels(s.Instance)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return map[string]map[string]string{
 		"plain":    nil,
+		"probe":    probe,
 		"other":    others,
 		"newer":    newer,
 		"kind":     {pod.LabelKey: `{"kind":"something","instance":"` + s.Instance + `"}`},
@@ -159,8 +165,18 @@ func calls(s Subject) map[string]func(context.Context) error {
 		"Kill":    func(ctx context.Context) error { return s.Engine.Kill(ctx, "missing") },
 		"Remove":  func(ctx context.Context) error { return s.Engine.Remove(ctx, "missing") },
 		"Inspect": func(ctx context.Context) error { _, err := s.Engine.Inspect(ctx, "missing"); return err },
-		"IDs":     func(ctx context.Context) error { _, err := s.Engine.IDs(ctx); return err },
-		"Hints":   func(ctx context.Context) error { return s.Engine.Hints(ctx, func(pod.Hint) {}) },
+		"CreateContainer": func(ctx context.Context) error {
+			_, err := s.Engine.CreateContainer(ctx, s.workload(pod.Sandbox{ID: "missing"}, pod.Image{ID: s.Image}, "z"))
+			return err
+		},
+		"InspectContainer": func(ctx context.Context) error { _, err := s.Engine.InspectContainer(ctx, "missing"); return err },
+		"Look":             func(ctx context.Context) error { _, err := s.Engine.Look(ctx, "missing"); return err },
+		"Stop":             func(ctx context.Context) error { return s.Engine.Stop(ctx, "missing", time.Second) },
+		"UpdateContainer": func(ctx context.Context) error {
+			return s.Engine.UpdateContainer(ctx, "missing", &cri.LinuxContainerResources{})
+		},
+		"IDs":   func(ctx context.Context) error { _, err := s.Engine.IDs(ctx); return err },
+		"Hints": func(ctx context.Context) error { return s.Engine.Hints(ctx, func(pod.Hint) {}) },
 	}
 }
 
@@ -223,7 +239,7 @@ func imageLoaded(t *testing.T, s Subject) {
 	if _, err := s.Engine.EnsureImage(t.Context(), ref, func() (io.ReadCloser, error) { return nil, refused }); !errors.Is(err, refused) {
 		t.Errorf("archive that can't be opened: %v, want %v", err, refused)
 	}
-	archive, err := imageArchive(ref, []byte("no program"))
+	archive, err := imageArchive([]byte("no program"), map[string]string{ref: ""})
 	if err != nil {
 		t.Fatal(err)
 	}

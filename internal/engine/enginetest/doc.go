@@ -1,6 +1,6 @@
 // Package enginetest holds what tests need in place of, or beside, a Docker Engine.
 //
-// Contract and ImageContract say what an engine does, as tests. They run on real engines,
+// Contract, ContainerContract and ImageContract say what an engine does, as tests. They run on real engines,
 // started by Start in private namespaces (InNamespaces), and on Fake, so that the fake
 // stays honest.
 //
@@ -12,6 +12,9 @@
 // are alike, but no process or namespace stands behind them. Hints arrive in the order of
 // what they tell of, and none is lost unless Mute says so. Nothing takes time unless Hold
 // says so.
+//
+// A workload container runs what testdata/pause is: its words are understood, and a command
+// that is another program's path can't be started. Every image has the same users.
 //
 // Several instances share one fake engine by View. What somebody does behind their back
 // with the docker command goes by User. Calls fail as Fail says: before they did anything,
@@ -25,6 +28,7 @@
 //
 //	k8s_POD_web_default_42_0 running exit=0 instance=one
 //	k8s_POD_db_default_43_0 exited exit=137 instance=one
+//	k8s_app_web_default_42_0 running exit=0 instance=one
 //	nginx running exit=0 foreign
 //
 // and "" when there is nothing: compare it with what should be left.

@@ -15,9 +15,11 @@ import (
 
 func newSubject(t *testing.T) (Subject, *Fake) {
 	f := NewFake(t, "ours")
+	const user = "sha256:0000000000000000000000000000000000000000000000000000000000000002"
+	f.AddImage(user, UserImageRef, userOfImage)
 	return Subject{
 		Instance: "ours", Engine: f, As: func(instance string) Engine { return f.View(instance) },
-		User: f.User(), Line: fakeLine{f}, Image: FakeImage, Files: Files(t),
+		User: f.User(), Line: fakeLine{f}, Image: FakeImage, UserImage: user, Files: Files(t),
 		Registry: func(_ *testing.T, login registry.Login) Registry { return f.Registry(login) },
 	}, f
 }
@@ -30,6 +32,7 @@ func (l fakeLine) LoseAnswer(method string) { l.Fail(Fault{Method: method, Call:
 func TestFakeKeepsTheContract(t *testing.T) {
 	fake := func(t *testing.T) Subject { s, _ := newSubject(t); return s }
 	Contract(t, fake)
+	ContainerContract(t, fake)
 	ImageContract(t, fake)
 }
 

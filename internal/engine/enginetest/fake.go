@@ -35,9 +35,9 @@ func NewFake(t testing.TB, instance string) *Fake {
 			Kernel: "6.1.0", DefaultRuntime: "runc", Runtimes: []string{"io.containerd.runc.v2", "runc"}, Seccomp: true,
 			FirewallDriver: "iptables",
 		},
-		images:     map[string]*pod.Image{FakeImage: {ID: FakeImage, Size: fakeImageSize}},
+		images:     map[string]*pod.Image{FakeImage: {ID: FakeImage, Size: fakeImageSize, Config: fakeImageConfig("")}},
 		registries: map[string]*fakeRegistry{},
-		containers: map[string]*pod.Sandbox{},
+		containers: map[string]*fakeContainer{},
 		listeners:  map[chan pod.Hint]string{},
 		down:       make(chan struct{}),
 		held:       map[string]chan struct{}{},
@@ -96,7 +96,7 @@ func (f *Fake) EnsureImage(ctx context.Context, ref string, archive func() (io.R
 // CreateSandbox implements engine.Engine.
 func (f *Fake) CreateSandbox(ctx context.Context, spec pod.SandboxSpec) (id string, err error) {
 	err = f.call(ctx, "CreateSandbox", spec.Name, func() error {
-		config, _, err := translate.Sandbox(spec, translate.Host{Facts: f.facts, OOMFloor: -1000, ReadFile: translate.ReadProfile})
+		config, _, err := translate.Sandbox(spec, f.host())
 		if err != nil {
 			return err
 		}
@@ -107,8 +107,8 @@ func (f *Fake) CreateSandbox(ctx context.Context, spec pod.SandboxSpec) (id stri
 		if image == nil {
 			return errdefs.ErrNotFound.WithMessage("image " + spec.Image + " is missing")
 		}
-		id = f.create(spec.Name, image.ID, config.Labels)
-		f.containers[id].Files = spec.Files
+		c := f.create(spec.Name, image.ID, config.Labels)
+		c.Files, id = spec.Files, c.ID
 		return nil
 	})
 	return id, err
@@ -121,8 +121,7 @@ func (f *Fake) Start(ctx context.Context, id string) error {
 		if c == nil {
 			return errdefs.ErrNotFound.WithMessage("container " + id + " is missing")
 		}
-		f.run(c)
-		return nil
+		return f.start(c)
 	})
 }
 
@@ -147,25 +146,32 @@ func (f *Fake) Remove(ctx context.Context, idOrName string) error {
 }
 
 // Inspect implements engine.Engine.
-func (f *Fake) Inspect(ctx context.Context, idOrName string) (sandbox pod.Sandbox, err error) {
-	err = f.call(ctx, "Inspect", idOrName, func() error {
-		c, err := f.own(idOrName)
-		if err == nil {
-			sandbox = *c
-		}
-		return err
-	})
-	return sandbox, err
+func (f *Fake) Inspect(ctx context.Context, idOrName string) (pod.Sandbox, error) {
+	item, err := f.look(ctx, "Inspect", idOrName)
+	if err == nil && item.Sandbox == nil {
+		err = fmt.Errorf("container %s is no sandbox: %w", idOrName, pod.ErrForeign)
+	}
+	if err != nil {
+		return pod.Sandbox{}, err
+	}
+	return *item.Sandbox, nil
 }
 
 // Look implements engine.Engine. It is an Inspect to faults and holds, as it is one
 // request to an engine.
 func (f *Fake) Look(ctx context.Context, idOrName string) (pod.Item, error) {
-	sandbox, err := f.Inspect(ctx, idOrName)
-	if err != nil {
-		return pod.Item{}, err
-	}
-	return pod.Item{Sandbox: &sandbox}, nil
+	return f.look(ctx, "Inspect", idOrName)
+}
+
+func (f *Fake) look(ctx context.Context, method, idOrName string) (item pod.Item, err error) {
+	err = f.call(ctx, method, idOrName, func() error {
+		c, err := f.own(idOrName)
+		if err == nil {
+			item = c.item()
+		}
+		return err
+	})
+	return item, err
 }
 
 // IDs implements engine.Engine.
@@ -219,14 +225,19 @@ func (f *Fake) String() string {
 		if c.Instance == "" {
 			whose = "foreign"
 		}
-		lines = append(lines, fmt.Sprintf("%s %s exit=%d %s\n", c.Name, state(*c), c.ExitCode, whose))
+		lines = append(lines, fmt.Sprintf("%s %s exit=%d %s\n", c.Name, state(c), c.ExitCode, whose))
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "")
 }
 
-// own is find for a sandbox of f's instance alone. Callers hold mu.
-func (f *Fake) own(idOrName string) (*pod.Sandbox, error) {
+// host is what requests are translated for. Callers hold mu.
+func (m *machine) host() translate.Host {
+	return translate.Host{Facts: m.facts, OOMFloor: -1000, ReadFile: translate.ReadProfile}
+}
+
+// own is find for what is of f's instance alone. Callers hold mu.
+func (f *Fake) own(idOrName string) (*fakeContainer, error) {
 	c := f.find(idOrName)
 	switch {
 	case c == nil:

@@ -49,8 +49,12 @@ func Real(t *testing.T, host string) Subject {
 	if err != nil {
 		t.Fatal(err)
 	}
+	userImage, err := e.EnsureImage(t.Context(), UserImageRef, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return Subject{
-		Instance: t.Name(), Engine: e, As: as, User: user, Line: line, Image: image, Files: Files(t),
+		Instance: t.Name(), Engine: e, As: as, User: user, Line: line, Image: image, UserImage: userImage, Files: Files(t), Processes: true,
 		Registry: func(t *testing.T, login registry.Login) Registry { return registry.Start(t, login) },
 	}
 }
@@ -87,7 +91,7 @@ func (u dockerUser) Run(t testing.TB, name string, labels map[string]string) str
 
 func (u dockerUser) Terminate(t testing.TB, id string) {
 	t.Helper()
-	u.awaitPaused(t, id)
+	u.Await(t, id)
 	wait := u.api.ContainerWait(background, id, client.ContainerWaitOptions{})
 	if _, err := u.api.ContainerKill(background, id, client.ContainerKillOptions{Signal: "SIGTERM"}); err != nil {
 		t.Fatal(err)
@@ -101,9 +105,8 @@ func (u dockerUser) Terminate(t testing.TB, id string) {
 	}
 }
 
-// awaitPaused returns once the container's pause takes signals: as pid 1 it would lose
-// one that it has no handler for yet.
-func (u dockerUser) awaitPaused(t testing.TB, id string) {
+// Await is needed as a program that is pid 1 loses a signal that it has no handler for yet.
+func (u dockerUser) Await(t testing.TB, id string) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		logs, err := u.api.ContainerLogs(background, id, client.ContainerLogsOptions{ShowStdout: true})
@@ -141,6 +144,15 @@ func (u dockerUser) State(t testing.TB, id string) string {
 	return string(got.Container.State.Status)
 }
 
+func (u dockerUser) Count(t testing.TB) int {
+	t.Helper()
+	list, err := u.api.ContainerList(background, client.ContainerListOptions{All: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list.Items)
+}
+
 func (u dockerUser) Tag(t testing.TB, image, tag string) {
 	t.Helper()
 	if _, err := u.api.ImageTag(background, client.ImageTagOptions{Source: image, Target: tag}); err != nil {
@@ -161,12 +173,15 @@ func (u dockerUser) removeAll(t *testing.T) {
 
 // requests are how the methods whose answer can be lost look on the wire.
 var requests = map[string]*regexp.Regexp{
-	"CreateSandbox": regexp.MustCompile(`^POST .*/containers/create$`),
-	"Start":         regexp.MustCompile(`^POST .*/containers/[^/]+/start$`),
-	"Kill":          regexp.MustCompile(`^POST .*/containers/[^/]+/kill$`),
-	"Remove":        regexp.MustCompile(`^DELETE .*/containers/[^/]+$`),
-	"Inspect":       regexp.MustCompile(`^GET .*/containers/[^/]+/json$`),
-	"IDs":           regexp.MustCompile(`^GET .*/containers/json$`),
+	"CreateSandbox":   regexp.MustCompile(`^POST .*/containers/create$`),
+	"CreateContainer": regexp.MustCompile(`^POST .*/containers/create$`),
+	"Start":           regexp.MustCompile(`^POST .*/containers/[^/]+/start$`),
+	"Kill":            regexp.MustCompile(`^POST .*/containers/[^/]+/kill$`),
+	"Stop":            regexp.MustCompile(`^POST .*/containers/[^/]+/stop$`),
+	"Remove":          regexp.MustCompile(`^DELETE .*/containers/[^/]+$`),
+	"Inspect":         regexp.MustCompile(`^GET .*/containers/[^/]+/json$`),
+	"UpdateContainer": regexp.MustCompile(`^POST .*/containers/[^/]+/update$`),
+	"IDs":             regexp.MustCompile(`^GET .*/containers/json$`),
 }
 
 // proxy stands between an Engine and its engine.

@@ -157,23 +157,25 @@ func (d *Daemon) Stop(t testing.TB) {
 	d.process = nil
 }
 
-// Kill ends the engine and its containerd by SIGKILL. With live-restore, its containers go
-// on.
+// Kill ends the engine by SIGKILL, and the kernel its containerd, its child, with it. With
+// live-restore, its containers go on.
 func (d *Daemon) Kill(t testing.TB) {
 	t.Helper()
-	containerd, err := os.ReadFile(d.file("exec/containerd/containerd.pid"))
+	text, err := os.ReadFile(d.file("exec/containerd/containerd.pid"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(containerd)))
+	containerd, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.signal(t, syscall.SIGKILL)
 	<-d.ended
 	d.process = nil
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-		t.Fatalf("kill containerd: %v", err)
+	for end := time.Now().Add(stopLimit); unix.Kill(containerd, 0) == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("containerd outlives dockerd by %v", stopLimit)
+		}
 	}
 }
 

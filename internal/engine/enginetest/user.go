@@ -14,6 +14,10 @@ type User interface {
 	Remove(t testing.TB, id string)
 	// State is "created", "running", "exited", or "" for what does not exist.
 	State(t testing.TB, id string) string
+	// Await returns once the container's program takes signals.
+	Await(t testing.TB, id string)
+	// Count is how many containers docker ps -a lists.
+	Count(t testing.TB) int
 	// Tag is docker tag.
 	Tag(t testing.TB, image, tag string)
 }
@@ -30,9 +34,9 @@ func (u fakeUser) Run(t testing.TB, name string, labels map[string]string) strin
 	if u.m.find(name) != nil {
 		t.Fatalf("run %s: the name is taken", name)
 	}
-	id := u.m.create(name, FakeImage, labels)
-	u.m.run(u.m.containers[id])
-	return id
+	c := u.m.create(name, FakeImage, labels)
+	u.m.run(c)
+	return c.ID
 }
 
 func (u fakeUser) Terminate(t testing.TB, id string) {
@@ -61,7 +65,15 @@ func (u fakeUser) State(_ testing.TB, id string) string {
 	u.m.mu.Lock()
 	defer u.m.mu.Unlock()
 	if c := u.m.find(id); c != nil {
-		return state(*c)
+		return state(c)
 	}
 	return ""
+}
+
+func (u fakeUser) Await(testing.TB, string) {}
+
+func (u fakeUser) Count(testing.TB) int {
+	u.m.mu.Lock()
+	defer u.m.mu.Unlock()
+	return len(u.m.containers)
 }

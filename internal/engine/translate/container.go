@@ -47,7 +47,9 @@ func Container(spec pod.ContainerSpec, host Host) (*container.Config, *container
 		Init:          &noInit,
 	}
 	for _, translate := range []func(pod.ContainerSpec, Host, *container.Config, *container.HostConfig) error{
-		process, joined, mounts, devices, limits, confined,
+		process, joined, mounts,
+		limits, devices, // in this order: to Docker devices are resources
+		confined,
 	} {
 		if err := translate(spec, host, config, hostConfig); err != nil {
 			return nil, nil, err

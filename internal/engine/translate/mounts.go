@@ -80,6 +80,12 @@ func checkMount(field string, in *cri.Mount) error {
 		return unsayable("%suidMappings, gidMappings: Docker's API has no idmapped mounts", field)
 	case len(in.GetMountOptions()) > 0:
 		return unsayable("%smount_options: %s: Docker's API has none for bind mounts", field, strings.Join(in.GetMountOptions(), ","))
+	case in.GetRecursiveReadOnly() && !in.GetReadonly():
+		return invalid("%srecursive_read_only: needs readonly", field)
+	case in.GetRecursiveReadOnly() && in.GetPropagation() != cri.MountPropagation_PROPAGATION_PRIVATE:
+		return invalid("%srecursive_read_only: needs propagation PRIVATE, not %s", field, in.GetPropagation())
+	case image && in.GetPropagation() != cri.MountPropagation_PROPAGATION_PRIVATE:
+		return invalid("%spropagation: %s has no meaning for an image, which nothing is mounted in", field, in.GetPropagation())
 	case image && in.GetHostPath() != "":
 		return invalid("%shost_path: %q given with an image", field, in.GetHostPath())
 	case image:
@@ -88,10 +94,6 @@ func checkMount(field string, in *cri.Mount) error {
 		return invalid("%simage_sub_path: %q given without an image", field, in.GetImageSubPath())
 	case !path.IsAbs(in.GetHostPath()):
 		return invalid("%shost_path: %q is not absolute", field, in.GetHostPath())
-	case in.GetRecursiveReadOnly() && !in.GetReadonly():
-		return invalid("%srecursive_read_only: needs readonly", field)
-	case in.GetRecursiveReadOnly() && in.GetPropagation() != cri.MountPropagation_PROPAGATION_PRIVATE:
-		return invalid("%srecursive_read_only: needs propagation PRIVATE, not %s", field, in.GetPropagation())
 	}
 	return nil
 }

@@ -17,18 +17,17 @@ func limits(spec pod.ContainerSpec, host Host, _ *container.Config, out *contain
 	if out.Resources, err = Resources(in, host); err != nil {
 		return err
 	}
-	score := in.GetOomScoreAdj()
-	if score < -1000 || score > 1000 {
-		return invalid("linux.resources.oom_score_adj: %d is not between -1000 and 1000", score)
-	}
-	out.OomScoreAdj = max(int(score), host.OOMFloor)
+	out.OomScoreAdj = max(int(in.GetOomScoreAdj()), host.OOMFloor)
 	out.CgroupParent, err = podCgroup(spec.Sandbox.Config.GetLinux().GetCgroupParent(), host)
 	return err
 }
 
 // Resources returns Docker's form of in, but for the OOM score, which an update can't
-// change. A zero stands for the default, and in an update for what is in force.
+// change. A zero stands for the default.
 func Resources(in *cri.LinuxContainerResources, host Host) (container.Resources, error) {
+	if score := in.GetOomScoreAdj(); score < -1000 || score > 1000 {
+		return container.Resources{}, invalid("linux.resources.oom_score_adj: %d is not between -1000 and 1000", score)
+	}
 	for field, value := range map[string]int64{
 		"cpu_period": in.GetCpuPeriod(), "cpu_shares": in.GetCpuShares(), "memory_limit_in_bytes": in.GetMemoryLimitInBytes(),
 	} {
@@ -66,6 +65,19 @@ func Resources(in *cri.LinuxContainerResources, host Host) (container.Resources,
 		out.MemorySwap = 0 // as much as the memory means no swap, and there is nothing to limit
 	}
 	return out, nil
+}
+
+// Update returns Docker's form of an update by in of a container with the given limit of
+// memory and swap, not positive for none. A zero leaves a limit as it is.
+func Update(in *cri.LinuxContainerResources, memorySwap int64, host Host) (container.Resources, error) {
+	if memorySwap > 0 && in.GetMemorySwapLimitInBytes() == unlimited {
+		return container.Resources{}, unsayable("linux.memory_swap_limit_in_bytes: Docker's API can't lift it from a container")
+	}
+	out, err := Resources(in, host)
+	if memorySwap > 0 && in.GetMemorySwapLimitInBytes() == 0 {
+		out.MemorySwap = 0
+	}
+	return out, err
 }
 
 // maxShares is the kernel's most for cpu.shares, 1 << 18.

@@ -2,8 +2,10 @@ package translate
 
 import (
 	"bytes"
+	_ "embed" // of the sandbox's profile
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
@@ -32,8 +34,32 @@ func security(spec pod.SandboxSpec, host Host, _ *container.Config, out *contain
 	security := spec.Config.GetLinux().GetSecurityContext()
 	out.ReadonlyRootfs = security.GetReadonlyRootfs()
 	var err error
-	out.SecurityOpt, err = securityOptions(security, security.GetApparmor(), host)
-	return err
+	if out.SecurityOpt, err = securityOptions(security, security.GetApparmor(), host); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(out.SecurityOpt, func(option string) bool { return strings.HasPrefix(option, "seccomp=") }) {
+		out.SecurityOpt = append(out.SecurityOpt, "seccomp="+sandboxProfile())
+	}
+	return nil
+}
+
+// sandboxSeccomp stands for the engine's default profile in a sandbox. It refuses what
+// that refuses to a process without capabilities, but names it, which is a sixth of what
+// the default names: a third of the time that a sandbox takes to start goes into the
+// making of the default's filter. It has the node's own architecture alone; the calls of
+// others end the process. On clone it refuses a user namespace (CLONE_NEWUSER); all other
+// namespaces need a capability that a sandbox has not.
+//
+//go:embed sandbox_seccomp.json
+var sandboxSeccomp []byte
+
+// sandboxProfile is sandboxSeccomp in the form that Docker's API takes.
+func sandboxProfile() string {
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, sandboxSeccomp); err != nil {
+		panic(err) // it is ours
+	}
+	return compact.String()
 }
 
 // securityOptions returns Docker's options for the profiles and labels of security.

@@ -1,0 +1,497 @@
+package cri_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/mascri/mascri/internal/engine/enginetest"
+	"github.com/mascri/mascri/internal/pod"
+)
+
+const logDirectory = "/var/log/pods/of-the-test"
+
+// containerConfig is of a container that runs the fake's program with words.
+func containerConfig(name string, words ...string) *runtimeapi.ContainerConfig {
+	return &runtimeapi.ContainerConfig{
+		Metadata: &runtimeapi.ContainerMetadata{Name: name}, Image: imageSpec(enginetest.FakeImage), Args: words, LogPath: name + "/0.log",
+		Linux: &runtimeapi.LinuxContainerConfig{SecurityContext: &runtimeapi.LinuxContainerSecurityContext{}, Resources: &runtimeapi.LinuxContainerResources{}},
+	}
+}
+
+func (d *daemon) create(ctx context.Context, sandbox string, config *runtimeapi.ContainerConfig) (string, error) {
+	resp, err := d.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{
+		PodSandboxId: sandbox, Config: config, SandboxConfig: &runtimeapi.PodSandboxConfig{LogDirectory: logDirectory},
+	})
+	return resp.GetContainerId(), err
+}
+
+func (d *daemon) mustCreate(t *testing.T, sandbox string, config *runtimeapi.ContainerConfig) string {
+	t.Helper()
+	id, err := d.create(t.Context(), sandbox, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func (d *daemon) start(t *testing.T, id string) error {
+	t.Helper()
+	_, err := d.StartContainer(t.Context(), &runtimeapi.StartContainerRequest{ContainerId: id})
+	return err
+}
+
+func (d *daemon) mustStart(t *testing.T, sandbox string, config *runtimeapi.ContainerConfig) string {
+	t.Helper()
+	id := d.mustCreate(t, sandbox, config)
+	if err := d.start(t, id); err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func (d *daemon) stopContainer(t *testing.T, id string, seconds int64) error {
+	t.Helper()
+	_, err := d.StopContainer(t.Context(), &runtimeapi.StopContainerRequest{ContainerId: id, Timeout: seconds})
+	return err
+}
+
+func (d *daemon) removeContainer(t *testing.T, id string) error {
+	t.Helper()
+	_, err := d.RemoveContainer(t.Context(), &runtimeapi.RemoveContainerRequest{ContainerId: id})
+	return err
+}
+
+func (d *daemon) update(t *testing.T, id string, asked *runtimeapi.LinuxContainerResources) error {
+	t.Helper()
+	_, err := d.UpdateContainerResources(t.Context(), &runtimeapi.UpdateContainerResourcesRequest{ContainerId: id, Linux: asked})
+	return err
+}
+
+func (d *daemon) containerStatus(t *testing.T, id string) *runtimeapi.ContainerStatus {
+	t.Helper()
+	resp, err := d.ContainerStatus(t.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.GetStatus()
+}
+
+// containers returns those that pass the filter as "name state", newest first, by list and
+// by stream alike.
+func (d *daemon) containers(t *testing.T, filter *runtimeapi.ContainerFilter) string {
+	t.Helper()
+	list, err := d.ListContainers(t.Context(), &runtimeapi.ListContainersRequest{Filter: filter})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := d.StreamContainers(t.Context(), &runtimeapi.StreamContainersRequest{Filter: filter})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var streamed []*runtimeapi.Container
+	for {
+		batch, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		streamed = append(streamed, batch.GetContainers()...)
+	}
+	if diff := cmp.Diff(list.GetContainers(), streamed, protocmp.Transform()); diff != "" {
+		t.Errorf("filter %v (-listed +streamed)\n%s", filter, diff)
+	}
+	var lines []string
+	for _, c := range list.GetContainers() {
+		lines = append(lines, c.GetMetadata().GetName()+" "+strings.TrimPrefix(c.GetState().String(), "CONTAINER_"))
+	}
+	return strings.Join(lines, ", ")
+}
+
+func (d *daemon) wantContainers(t *testing.T, want string) {
+	t.Helper()
+	if got := d.containers(t, nil); got != want {
+		t.Errorf("containers: %q, want %q", got, want)
+	}
+}
+
+func TestLifeOfAContainer(t *testing.T) {
+	d := newDaemon(t)
+	sandbox := d.run(t, podConfig("web"))
+	config := containerConfig("app")
+	config.Labels, config.Annotations = map[string]string{"app": "web"}, map[string]string{"note": "x"}
+	config.Envs = []*runtimeapi.KeyValue{{Key: "PASSWORD", Value: []byte("secret")}}
+	config.Linux.Resources = &runtimeapi.LinuxContainerResources{CpuShares: 512, HugepageLimits: []*runtimeapi.HugepageLimit{{PageSize: "2MB"}}}
+	id := d.mustCreate(t, sandbox, config)
+	want := &runtimeapi.ContainerStatus{
+		Id: id, Metadata: config.GetMetadata(), State: runtimeapi.ContainerState_CONTAINER_CREATED, CreatedAt: d.containerStatus(t, id).GetCreatedAt(),
+		Image: imageSpec(enginetest.FakeImage), ImageRef: enginetest.FakeImage, ImageId: enginetest.FakeImage,
+		Labels: config.GetLabels(), Annotations: config.GetAnnotations(), LogPath: logDirectory + "/app/0.log",
+		Resources:  &runtimeapi.ContainerResources{Linux: config.GetLinux().GetResources()},
+		User:       &runtimeapi.ContainerUser{Linux: &runtimeapi.LinuxContainerUser{SupplementalGroups: []int64{0}}},
+		StopSignal: runtimeapi.Signal_SIGNAL_SIGTERM,
+	}
+	if diff := cmp.Diff(want, d.containerStatus(t, id), protocmp.Transform()); diff != "" {
+		t.Errorf("status when created (-want +got)\n%s", diff)
+	}
+	if err := d.start(t, id); err != nil {
+		t.Fatal(err)
+	}
+	want.State, want.StartedAt = runtimeapi.ContainerState_CONTAINER_RUNNING, d.containerStatus(t, id).GetStartedAt()
+	if diff := cmp.Diff(want, d.containerStatus(t, id), protocmp.Transform()); diff != "" || want.StartedAt < want.CreatedAt {
+		t.Errorf("status when running (-want +got)\n%s", diff)
+	}
+	if got := d.logs.String(); got != logDirectory+"/app/0.log\n" {
+		t.Errorf("log files written: %s", got)
+	}
+	if got := d.limits.of(id); got != "2MB=0" {
+		t.Errorf("limits beyond the engine's: %q", got)
+	}
+	wantCode(t, d.start(t, id), codes.FailedPrecondition, "CONTAINER_RUNNING")
+	for range 2 {
+		if err := d.stopContainer(t, id, 30); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status := d.containerStatus(t, id)
+	want.State, want.FinishedAt, want.ExitCode, want.Reason = runtimeapi.ContainerState_CONTAINER_EXITED, status.GetFinishedAt(), 3, "Error"
+	if diff := cmp.Diff(want, status, protocmp.Transform()); diff != "" || want.FinishedAt < want.StartedAt {
+		t.Errorf("status when stopped (-want +got)\n%s", diff)
+	}
+	wantCode(t, d.start(t, id), codes.FailedPrecondition, "CONTAINER_EXITED")
+	for range 2 {
+		if err := d.removeContainer(t, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.stopContainer(t, id, 30); err != nil {
+		t.Errorf("stop of what is gone: %v", err)
+	}
+	_, err := d.ContainerStatus(t.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: id})
+	wantCode(t, err, codes.NotFound, id)
+	wantCode(t, d.start(t, id), codes.NotFound, id)
+	wantCode(t, d.update(t, id, &runtimeapi.LinuxContainerResources{CpuShares: 2}), codes.NotFound, id)
+	if err := d.remove(t, sandbox); err != nil {
+		t.Fatal(err)
+	}
+	d.wantClean(t)
+}
+
+func TestHowContainersEnd(t *testing.T) {
+	d := newDaemon(t)
+	sandbox := d.run(t, podConfig("web"))
+	missing := containerConfig("missing")
+	missing.Command = []string{"/no/such"}
+	killed := containerConfig("killed")
+	for _, tt := range []struct {
+		config          *runtimeapi.ContainerConfig
+		start           codes.Code
+		code            int32
+		reason, message string
+	}{
+		{containerConfig("well", "exit", "0"), codes.OK, 0, "Completed", ""},
+		{containerConfig("badly", "exit", "5"), codes.OK, 5, "Error", ""},
+		{containerConfig("large", "hog"), codes.OK, 137, "OOMKilled", ""},
+		{missing, codes.InvalidArgument, 127, "StartError", "/no/such"},
+		{killed, codes.OK, 137, "Error", ""},
+	} {
+		id := d.mustCreate(t, sandbox, tt.config)
+		wantCode(t, d.start(t, id), tt.start, tt.message)
+		if tt.config == killed {
+			if err := d.stopContainer(t, id, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := d.containerStatus(t, id)
+		if got.GetState() != runtimeapi.ContainerState_CONTAINER_EXITED || got.GetExitCode() != tt.code || got.GetReason() != tt.reason ||
+			!strings.Contains(got.GetMessage(), tt.message) || (got.GetMessage() == "") != (tt.message == "") || got.GetFinishedAt() < got.GetCreatedAt() {
+			t.Errorf("%s: %v", tt.config.GetMetadata().GetName(), got)
+		}
+		wantCode(t, d.start(t, id), codes.FailedPrecondition, "CONTAINER_EXITED")
+	}
+}
+
+func TestContainerFilters(t *testing.T) {
+	d := newDaemon(t)
+	web, db := d.run(t, podConfig("web")), d.run(t, podConfig("db"))
+	labelled := containerConfig("app")
+	labelled.Labels = map[string]string{"tier": "1"}
+	app, _ := d.mustStart(t, web, labelled), d.mustCreate(t, web, containerConfig("side"))
+	d.mustStart(t, db, containerConfig("sql"))
+	running := &runtimeapi.ContainerStateValue{State: runtimeapi.ContainerState_CONTAINER_RUNNING}
+	for name, tt := range map[string]struct {
+		filter *runtimeapi.ContainerFilter
+		want   string
+	}{
+		"none, newest first": {nil, "sql RUNNING, side CREATED, app RUNNING"},
+		"id":                 {&runtimeapi.ContainerFilter{Id: app}, "app RUNNING"},
+		"sandbox":            {&runtimeapi.ContainerFilter{PodSandboxId: web}, "side CREATED, app RUNNING"},
+		"state":              {&runtimeapi.ContainerFilter{State: running}, "sql RUNNING, app RUNNING"},
+		"label":              {&runtimeapi.ContainerFilter{LabelSelector: map[string]string{"tier": "1"}}, "app RUNNING"},
+		"all at once":        {&runtimeapi.ContainerFilter{Id: app, PodSandboxId: web, State: running, LabelSelector: map[string]string{"tier": "1"}}, "app RUNNING"},
+		"nothing fits":       {&runtimeapi.ContainerFilter{Id: app, PodSandboxId: db}, ""},
+	} {
+		if got := d.containers(t, tt.filter); got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+func TestSandboxTakesItsContainersAlong(t *testing.T) {
+	d := newDaemon(t)
+	other := d.run(t, podConfig("other"))
+	kept := d.mustStart(t, other, containerConfig("kept"))
+	sandbox := d.run(t, podConfig("web"))
+	d.mustStart(t, sandbox, containerConfig("app"))
+	d.mustStart(t, sandbox, containerConfig("deaf", "ignore"))
+	late := d.mustCreate(t, sandbox, containerConfig("late"))
+	for range 2 {
+		if err := d.stop(t, sandbox); err != nil {
+			t.Fatal(err)
+		}
+		d.wantContainers(t, "late CREATED, deaf EXITED, app EXITED, kept RUNNING")
+	}
+	wantCode(t, d.start(t, late), codes.FailedPrecondition, "not ready")
+	_, err := d.create(t.Context(), sandbox, containerConfig("later"))
+	wantCode(t, err, codes.FailedPrecondition, "not ready")
+	d.wantContainers(t, "late CREATED, deaf EXITED, app EXITED, kept RUNNING")
+	for range 2 {
+		if err := d.remove(t, sandbox); err != nil {
+			t.Fatal(err)
+		}
+		d.wantContainers(t, "kept RUNNING")
+	}
+	_, err = d.create(t.Context(), sandbox, containerConfig("app"))
+	wantCode(t, err, codes.NotFound, sandbox)
+	if got := d.containerStatus(t, kept).GetState(); got != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		t.Errorf("another sandbox's container is %s", got)
+	}
+	if err := d.remove(t, other); err != nil {
+		t.Fatal(err)
+	}
+	d.wantClean(t)
+}
+
+// While a sandbox is being stopped nothing is made or started in it: what asks waits, and
+// is refused.
+func TestNothingStartsInASandboxBeingStopped(t *testing.T) {
+	d := newDaemon(t)
+	sandbox := d.run(t, podConfig("web"))
+	id := d.mustCreate(t, sandbox, containerConfig("app"))
+	release := d.engine.Hold("Kill")
+	stopped, answers := make(chan error, 1), make(chan error, 2)
+	go func() { stopped <- d.stop(t, sandbox) }()
+	eventually(t, "the sandbox is being stopped", func() bool { return calls(d, "Kill") > 0 })
+	go func() { answers <- d.start(t, id) }()
+	go func() {
+		_, err := d.create(t.Context(), sandbox, containerConfig("other"))
+		answers <- err
+	}()
+	time.Sleep(50 * time.Millisecond) // let them come while it is under way
+	release()
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		wantCode(t, <-answers, codes.FailedPrecondition, "not ready")
+	}
+	d.wantContainers(t, "app CREATED")
+}
+
+// calls counts the calls of a method that began.
+func calls(d *daemon, method string) (n int) {
+	for _, call := range d.engine.Calls() {
+		if strings.HasPrefix(call, method+" ") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestRepeatedCreateJoinsTheOneInFlight(t *testing.T) {
+	d := newDaemon(t)
+	sandbox := d.run(t, podConfig("web"))
+	release := d.engine.Hold("CreateContainer")
+	type answer struct {
+		id  string
+		err error
+	}
+	answers := make(chan answer, 2)
+	ask := func(ctx context.Context) {
+		id, err := d.create(ctx, sandbox, containerConfig("app"))
+		answers <- answer{id, err}
+	}
+	first, giveUp := context.WithCancel(t.Context())
+	go ask(first)
+	eventually(t, "it is being made", func() bool { return calls(d, "CreateContainer") == 1 })
+	go ask(t.Context())
+	_, err := d.create(t.Context(), sandbox, containerConfig("app", "ignore"))
+	wantCode(t, err, codes.AlreadyExists, "another config")
+	time.Sleep(50 * time.Millisecond) // let the second one board
+	giveUp()
+	wantCode(t, (<-answers).err, codes.Canceled)
+	release()
+	second := <-answers
+	if second.err != nil {
+		t.Fatalf("the second caller suffered from the first one's end: %v", second.err)
+	}
+	for _, config := range []*runtimeapi.ContainerConfig{containerConfig("app"), containerConfig("app", "ignore")} {
+		_, err = d.create(t.Context(), sandbox, config)
+		wantCode(t, err, codes.AlreadyExists, second.id)
+	}
+	d.wantContainers(t, "app CREATED")
+	if n := strings.Count(d.engine.String(), "\n"); n != 2 {
+		t.Errorf("%d containers, want 2:\n%s", n, d.engine)
+	}
+}
+
+func TestCreateIsUndoneWhenNobodyWaits(t *testing.T) {
+	d := newDaemon(t)
+	sandbox := d.run(t, podConfig("web"))
+	release := d.engine.Hold("CreateContainer")
+	ctx, giveUp := context.WithCancel(t.Context())
+	answer := make(chan error, 1)
+	go func() { _, err := d.create(ctx, sandbox, containerConfig("app")); answer <- err }()
+	eventually(t, "it is being made", func() bool { return calls(d, "CreateContainer") == 1 })
+	giveUp()
+	wantCode(t, <-answer, codes.Canceled)
+	eventually(t, "the daemon has seen the client leave", func() bool { return calls(d, "InspectContainer") == 1 })
+	release()
+	d.mustCreate(t, sandbox, containerConfig("app"))
+	d.wantContainers(t, "app CREATED")
+}
+
+// A request that the engine refuses does no harm to the container that has the name.
+func TestRefusedCreateLeavesTheNamesakeAlone(t *testing.T) {
+	d := newDaemon(t)
+	sandbox := d.run(t, podConfig("web"))
+	id := d.mustStart(t, sandbox, containerConfig("app"))
+	bad := containerConfig("app")
+	bad.Linux.SecurityContext.RunAsUser = &runtimeapi.Int64Value{Value: -1}
+	_, err := d.create(t.Context(), sandbox, bad)
+	wantCode(t, err, codes.AlreadyExists, id)
+	d.engine.Fail(enginetest.Fault{Method: "CreateContainer"})
+	_, err = d.create(t.Context(), sandbox, containerConfig("app"))
+	wantCode(t, err, codes.AlreadyExists, id)
+	d.wantContainers(t, "app RUNNING")
+}
+
+func TestTakenContainerNameOfSomebodyElse(t *testing.T) {
+	d := newDaemon(t)
+	sandbox := d.run(t, podConfig("web"))
+	d.engine.User().Run(t, pod.ContainerName(containerConfig("app").GetMetadata(), podConfig("web").GetMetadata()), nil)
+	before := d.engine.String()
+	_, err := d.create(t.Context(), sandbox, containerConfig("app"))
+	wantCode(t, err, codes.AlreadyExists, "not ours")
+	if after := d.engine.String(); after != before {
+		t.Errorf("the engine held\n%sand now\n%s", before, after)
+	}
+}
+
+func TestContainersBehindOurBack(t *testing.T) {
+	d := newDaemon(t)
+	sandbox := d.run(t, podConfig("web"))
+	removed, died := d.mustStart(t, sandbox, containerConfig("removed")), d.mustStart(t, sandbox, containerConfig("died"))
+	if err := d.update(t, removed, &runtimeapi.LinuxContainerResources{OomScoreAdj: 7}); err != nil {
+		t.Fatal(err)
+	}
+	d.engine.User().Remove(t, removed)
+	d.engine.User().Terminate(t, died)
+	eventually(t, "both are seen", func() bool { return d.containers(t, nil) == "died EXITED" })
+	eventually(t, "nothing is kept of the removed one", func() bool { return d.logs.String() == logDirectory+"/died/0.log\n" && d.updates(t) == "" })
+	// docker start of a container whose log was complete goes on with its log.
+	if err := d.engine.Start(t.Context(), died); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is seen", func() bool { return d.containers(t, nil) == "died RUNNING" })
+}
+
+// A sandbox that somebody removed leaves containers behind: they are stopped and removed by
+// its id all the same.
+func TestContainersOfASandboxRemovedBehindOurBack(t *testing.T) {
+	d := newDaemon(t)
+	sandbox := d.run(t, podConfig("web"))
+	d.mustStart(t, sandbox, containerConfig("app"))
+	d.engine.User().Remove(t, sandbox)
+	eventually(t, "that is seen", func() bool { return d.listed(t, nil) == "" })
+	if err := d.stop(t, sandbox); err != nil {
+		t.Fatal(err)
+	}
+	d.wantContainers(t, "app EXITED")
+	if err := d.remove(t, sandbox); err != nil {
+		t.Fatal(err)
+	}
+	d.wantClean(t)
+}
+
+func TestReopenContainerLog(t *testing.T) {
+	d := newDaemon(t)
+	sandbox := d.run(t, podConfig("web"))
+	silent := containerConfig("silent")
+	silent.LogPath = ""
+	app, created, mute := d.mustStart(t, sandbox, containerConfig("app")), d.mustCreate(t, sandbox, containerConfig("created")), d.mustStart(t, sandbox, silent)
+	reopen := func(id string) error {
+		_, err := d.ReopenContainerLog(t.Context(), &runtimeapi.ReopenContainerLogRequest{ContainerId: id})
+		return err
+	}
+	if err := reopen(app); err != nil || fmt.Sprint(d.logs.reopened) != "["+app+"]" {
+		t.Errorf("%v; reopened %v", err, d.logs.reopened)
+	}
+	wantCode(t, reopen(created), codes.FailedPrecondition, "does not run")
+	wantCode(t, reopen(mute), codes.FailedPrecondition, "no log file")
+	wantCode(t, reopen("missing"), codes.NotFound, "missing")
+}
+
+func TestTargetedContainer(t *testing.T) {
+	d := newDaemon(t)
+	sandbox, other := d.run(t, podConfig("web")), d.run(t, podConfig("db"))
+	app, elsewhere, created := d.mustStart(t, sandbox, containerConfig("app")), d.mustStart(t, other, containerConfig("sql")), d.mustCreate(t, sandbox, containerConfig("late"))
+	at := func(mode runtimeapi.NamespaceMode, target string) *runtimeapi.ContainerConfig {
+		config := containerConfig("debug")
+		config.Linux.SecurityContext.NamespaceOptions = &runtimeapi.NamespaceOption{Pid: mode, TargetId: target}
+		return config
+	}
+	const field = "namespace_options.target_id"
+	const target = runtimeapi.NamespaceMode_TARGET
+	for says, config := range map[string]*runtimeapi.ContainerConfig{
+		"another sandbox": at(target, elsewhere), "does not run": at(target, created), "missing": at(target, ""),
+		"not found": at(target, "nobody"), "given with pid POD": at(runtimeapi.NamespaceMode_POD, app),
+	} {
+		_, err := d.create(t.Context(), sandbox, config)
+		wantCode(t, err, invalid, field, says)
+	}
+	id := d.mustCreate(t, sandbox, at(target, app[:64]))
+	got, err := d.engine.InspectContainer(t.Context(), id)
+	if err != nil || got.Config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetTargetId() != app {
+		t.Errorf("target %v, %v; want the full id", got.Config, err)
+	}
+}
+
+func TestVerboseContainerStatus(t *testing.T) {
+	d := newDaemon(t)
+	id := d.mustStart(t, d.run(t, podConfig("web")), containerConfig("app"))
+	resp, err := d.ContainerStatus(t.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: id[:63], Verbose: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{`"pid":1000`, `"sandboxID":"000`, `"name":"k8s_app_web_default_uid-web_0"`} {
+		if !strings.Contains(resp.GetInfo()["info"], text) {
+			t.Errorf("verbose info lacks %s:\n%s", text, resp.GetInfo()["info"])
+		}
+	}
+	if proto.Equal(resp.GetStatus(), &runtimeapi.ContainerStatus{}) {
+		t.Error("no status")
+	}
+}

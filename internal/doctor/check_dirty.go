@@ -1,0 +1,33 @@
+package doctor
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/mascri/mascri/internal/pod"
+)
+
+// checkDirty names what CNI DEL could not undo. Pods can run all the same, without the
+// addresses and host ports that are held.
+func checkDirty(s seen) []Result {
+	var results []Result
+	for _, d := range s.network.Dirty {
+		results = append(results, Result{"dirty queue", Warn, dirtyMessage(d),
+			"mend what the error names: the daemon tries again by itself, at least every five minutes and at each start"})
+	}
+	return results
+}
+
+func dirtyMessage(d pod.DirtyAttachment) string {
+	var held []string
+	for _, ip := range d.IPs {
+		held = append(held, ip.String())
+	}
+	holds := ""
+	if len(held) > 0 {
+		holds = ", and holds " + strings.Join(held, ", ")
+	}
+	return fmt.Sprintf("pod %s (sandbox %.12s) is off network %q only in part since %s, after %d tries%s: %s",
+		d.Pod, d.SandboxID, d.Network, d.Since.UTC().Format(time.RFC3339), d.Tries, holds, strings.Join(strings.Fields(d.Error), " "))
+}

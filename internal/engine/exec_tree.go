@@ -1,0 +1,224 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+// processTree is the processes that came of one exec: its first one, which leads a session,
+// all in that session, and the descendants of all these. What left the session and lost
+// its parent before anybody looked is not in it: that is how a daemon makes itself one.
+type processTree struct {
+	leader    int    // pid of the exec's first process
+	container string // id
+	init      int    // pid of the container's first process
+}
+
+// treePoll is the pause between two looks at processes that were killed.
+const treePoll = 5 * time.Millisecond
+
+// kill returns once none of the processes is left. current tells whether the engine still
+// takes leader for the running exec's; it is asked after the process was opened, so that
+// one which took over the number is never hit.
+//
+// Processes are stopped as they are found, until no new ones are, before any is killed:
+// what is stopped can neither fork nor leave.
+func (t processTree) kill(ctx context.Context, current func() (bool, error)) error {
+	held := map[int]int{} // pidfds of those that were found, by pid
+	defer func() {
+		for _, fd := range held {
+			_ = unix.Close(fd)
+		}
+	}()
+	if err := t.hold(held, current); err != nil {
+		return err
+	}
+	for {
+		found, err := t.stop(held)
+		if err != nil {
+			return err
+		}
+		if found {
+			continue
+		}
+		for pid, fd := range held {
+			if err := signal(fd, unix.SIGKILL); err != nil {
+				return fmt.Errorf("kill process %d: %w", pid, err)
+			}
+		}
+		return t.await(ctx, held)
+	}
+}
+
+// hold opens the leader, where it still runs.
+func (t processTree) hold(held map[int]int, current func() (bool, error)) error {
+	fd, openErr := unix.PidfdOpen(t.leader, 0)
+	if openErr == nil {
+		held[t.leader] = fd
+	}
+	runs, err := current()
+	switch {
+	case err != nil:
+		return err
+	case !runs && openErr == nil: // somebody else's by now
+		delete(held, t.leader)
+		return unix.Close(fd)
+	case !runs:
+		return nil
+	case openErr != nil && !errors.Is(openErr, unix.ESRCH):
+		return fmt.Errorf("open process %d: %w", t.leader, openErr)
+	case openErr != nil || !t.contains(t.leader):
+		return errdefs.ErrInternal.WithMessage(fmt.Sprintf("process %d, which the engine names, is none of container %s here: "+
+			"MasCRI has to run in the engine's pid namespace", t.leader, t.container))
+	}
+	return nil
+}
+
+// stop stops the processes that are held, and finds and holds more.
+func (t processTree) stop(held map[int]int) (found bool, err error) {
+	all, err := processes()
+	if err != nil {
+		return false, err
+	}
+	_, leads := held[t.leader]
+	if _, taken := all[t.leader]; taken && !leads && !all[t.leader].dead() {
+		return false, nil // the number was given anew, so nothing of the session is left
+	}
+	for pid, fd := range held {
+		if err := signal(fd, unix.SIGSTOP); err != nil {
+			return false, fmt.Errorf("stop process %d: %w", pid, err)
+		}
+	}
+	for pid, p := range all {
+		if _, known := held[pid]; known || p.dead() || !t.claims(pid, p, held) {
+			continue
+		}
+		fd, err := unix.PidfdOpen(pid, 0)
+		if errors.Is(err, unix.ESRCH) {
+			continue
+		}
+		if err != nil {
+			return false, fmt.Errorf("open process %d: %w", pid, err)
+		}
+		// The number may be another process's by now: what it is now is what fd is of,
+		// as long as that takes a signal.
+		now, ok := process(pid)
+		if !ok || !t.claims(pid, now, held) || signal(fd, 0) != nil {
+			_ = unix.Close(fd)
+			continue
+		}
+		held[pid] = fd
+		found = true
+	}
+	return found, nil
+}
+
+// claims tells whether a process is one of the tree.
+func (t processTree) claims(pid int, p stat, held map[int]int) bool {
+	if _, child := held[p.parent]; child {
+		return true
+	}
+	return p.session == t.leader && pid != t.init && t.contains(pid)
+}
+
+// contains tells whether a process is in the container: by its cgroup, which engines name
+// after it, or where an OCI runtime has its own mind, by its pid namespace.
+func (t processTree) contains(pid int) bool {
+	cgroups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err == nil && bytes.Contains(cgroups, []byte(t.container)) {
+		return true
+	}
+	its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+	if err != nil {
+		return false
+	}
+	containers, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", t.init))
+	if err != nil {
+		return false
+	}
+	own, err := os.Readlink("/proc/self/ns/pid")
+	return err == nil && its == containers && its != own
+}
+
+// await returns once the held processes ended.
+func (t processTree) await(ctx context.Context, held map[int]int) error {
+	for pid, fd := range held {
+		for {
+			ended, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+			if err != nil && !errors.Is(err, unix.EINTR) {
+				return fmt.Errorf("wait for process %d: %w", pid, err)
+			}
+			if ended > 0 {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("process %d of container %s goes on after SIGKILL: %w", pid, t.container, ctx.Err())
+			case <-time.After(treePoll):
+			}
+		}
+	}
+	return nil
+}
+
+// signal does nothing to a process that ended.
+func signal(pidfd int, number unix.Signal) error {
+	err := unix.PidfdSendSignal(pidfd, number, nil, 0)
+	if errors.Is(err, unix.ESRCH) && number != 0 {
+		return nil
+	}
+	return err
+}
+
+// stat is what /proc tells of a process.
+type stat struct {
+	state   byte
+	parent  int
+	session int
+}
+
+func (s stat) dead() bool { return s.state == 'Z' || s.state == 'X' }
+
+// processes returns all that /proc shows, by pid.
+func processes() (map[int]stat, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	all := map[int]stat{}
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		if p, ok := process(pid); ok {
+			all[pid] = p
+		}
+	}
+	return all, nil
+}
+
+// process returns false for one that is gone.
+func process(pid int) (stat, bool) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return stat{}, false
+	}
+	// The command's name, in parentheses, may hold anything.
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 4 {
+		return stat{}, false
+	}
+	parent, parentErr := strconv.Atoi(fields[1])
+	session, sessionErr := strconv.Atoi(fields[3])
+	return stat{fields[0][0], parent, session}, parentErr == nil && sessionErr == nil
+}

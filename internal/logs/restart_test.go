@@ -1,0 +1,101 @@
+package logs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mascri/mascri/internal/engine/enginetest"
+	"github.com/mascri/mascri/internal/pod"
+)
+
+// What a container writes before, during and after a restart of the engine arrives.
+func TestRestartOfTheEngine(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, version enginetest.Version) {
+		e := startEngine(t, version, "--live-restore")
+		n := newNode(t)
+		control := t.TempDir()
+		id, directory := e.create(`i=0; while [ ! -e /control/end ]; do
+			if [ -e /control/go ]; then for j in 1 2 3 4 5 6 7 8 9 10; do echo line $i; i=$((i+1)); done; busybox rm /control/go; fi
+			busybox usleep 1000; done`, "--volume", control+":/control")
+		n.source = pod.LogSource{ID: "c1", Directory: directory, Path: n.path}
+		f, end := n.follow()
+		defer end()
+		e.docker("start", id)
+		want := 0
+		write := func() {
+			n.engine.must(os.WriteFile(filepath.Join(control, "go"), nil, 0o644))
+			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+				if _, err := os.Stat(filepath.Join(control, "go")); errors.Is(err, os.ErrNotExist) {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatal("the container does not write")
+				}
+			}
+			want += 10
+		}
+		arrived := func() {
+			for deadline := time.Now().Add(10 * time.Second); strings.Count(text(t, n.path), "\n") < want; time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("%d lines arrived of %d", strings.Count(text(t, n.path), "\n"), want)
+				}
+			}
+		}
+		for range 2 {
+			write()
+			arrived()
+			e.Stop(t)
+			write()
+			e.Start(t)
+			write()
+			arrived()
+		}
+		n.engine.must(os.WriteFile(filepath.Join(control, "end"), nil, 0o644))
+		e.docker("wait", id)
+		n.drain(f)
+		for i, r := range logOf(t, n.path) {
+			if r.text != fmt.Sprint("line ", i) || r.tag != "F" {
+				t.Fatalf("line %d is %q", i, r)
+			}
+		}
+	})
+}
+
+// The engine loses what it has in its memory when it ends while a container writes as
+// fast as it can. The log file has all that the engine has, each line once.
+func TestRestartOfTheEngineUnderLoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("restarts engines under load")
+	}
+	onBothEngines(t, func(t *testing.T, version enginetest.Version) {
+		e := startEngine(t, version, "--live-restore")
+		n := newNode(t)
+		control := t.TempDir()
+		id, directory := e.create(`i=0; while [ ! -e /control/end ]; do echo line $i; i=$((i+1)); done`, "--volume", control+":/control:ro")
+		n.source = pod.LogSource{ID: "c1", Directory: directory, Path: n.path}
+		f, end := n.follow()
+		defer end()
+		e.docker("start", id)
+		for range 2 {
+			time.Sleep(300 * time.Millisecond)
+			e.Stop(t)
+			e.Start(t)
+		}
+		n.engine.must(os.WriteFile(filepath.Join(control, "end"), nil, 0o644))
+		e.docker("wait", id)
+		n.drain(f)
+		records := logOf(t, n.path)
+		same(t, string(outputOf(records, "stdout")), string(e.docker("logs", id)))
+		if len(records) < 1000 {
+			t.Errorf("only %d lines", len(records))
+		}
+		if stats := f.Stats(); stats.Gaps+stats.DamagedBytes != 0 {
+			t.Errorf("stats %+v", stats)
+		}
+	})
+}
