@@ -36,6 +36,7 @@ type tail struct {
 	state    state    // as of the last save, but for what changed since
 	files    source
 	target   *os.File
+	adopted  bool // target is the file at the path, or that was renamed
 	unsaved  bool // the last batch was appended after the state was saved
 	doubtful bool // the log file may hold a part of the next batch
 	final    bool // the engine writes no more
@@ -108,16 +109,8 @@ func (t *tail) run(ctx context.Context) {
 		close(t.ended)
 	}()
 	var pace pace
-	adopted := false
 	for ctx.Err() == nil {
-		var result outcome
-		var err error
-		if adopted {
-			result, err = t.batch(ctx)
-		} else {
-			err = t.adopt(ctx)
-			adopted = err == nil
-		}
+		result, err := t.advance(ctx)
 		if err == nil && result == quiet && t.unsaved {
 			err = t.save() // so that it is exact where the daemon is away for long
 		}
@@ -137,6 +130,16 @@ func (t *tail) run(ctx context.Context) {
 			t.log.Debug("saving a log state failed", "error", err)
 		}
 	}
+}
+
+// advance makes sure of the log file, and from then on appends batches.
+func (t *tail) advance(ctx context.Context) (outcome, error) {
+	if t.adopted {
+		return t.batch(ctx)
+	}
+	err := t.adopt(ctx)
+	t.adopted = err == nil
+	return more, err
 }
 
 // pause waits, serves a request that came, and tells whether that was the last one.
