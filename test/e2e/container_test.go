@@ -29,7 +29,9 @@ type bench struct {
 	config *cri.PodSandboxConfig
 	image  string // the tag of an image with busybox and accounts
 	digest string // its name by its digest
-	built  string // an image made here from it: of user alice, stop signal SIGUSR1
+	// crashLater arms a crash, in tests of those.
+	crashLater func()
+	built      string // an image made here from it: of user alice, stop signal SIGUSR1
 }
 
 // newBench pulls the images and runs the pod.
