@@ -232,7 +232,7 @@ func inPodOfTheNode(t *testing.T, b *bench) {
 		t.Errorf("allowed devices: %s", list)
 	}
 	wantNotMounted("/proc/sys", "/proc/kcore")(t, b, privileged)
-	if options, _ := privileged.mounted(t, "/sys"); !strings.HasPrefix(options, "rw") {
+	if options := privileged.mounted(t, "/sys"); !strings.HasPrefix(options, "rw") {
 		t.Errorf("/sys is mounted %s", options)
 	}
 }
