@@ -15,7 +15,7 @@ socket=$work/mascri.sock
 conf_dir=/etc/cni/net.d
 example=$conf_dir/10-bridge.conf
 ipam=/var/lib/cni/networks/bridge
-steps=8
+steps=9
 step=0
 doing="starting"
 
@@ -194,12 +194,38 @@ connect() {
 	say "web    -> client  $web_ip -> $client_ip:8080  \"hello from client\""
 }
 
+# run_container POD FILE SANDBOX-FILE prints the id of a new container that runs.
+run_container() {
+	local id
+	id=$(crictl create "$1" "$2" <(config "$3"))
+	crictl start "$id" >/dev/null
+	echo "$id"
+}
+
+containers() {
+	step "A container in each, of an image just built; no registry has it"
+	local hello server got busybox
+	busybox=$(realpath "$(command -v busybox)")
+	docker images -q hello:1 | grep -q . || touch "$work/own.image"
+	tar -c -C "$(dirname "$busybox")" --transform 's/.*busybox.*/busybox/' "$(basename "$busybox")" -C "$root/examples/hello" Dockerfile |
+		DOCKER_BUILDKIT=0 docker build --quiet --tag hello:1 - >/dev/null 2>"$work/build.log" || { cat "$work/build.log" >&2; false; }
+	say "docker build --tag hello:1   $(docker images -q hello:1)"
+	server=$(run_container "$web" "$root/examples/container.json" "$root/examples/sandbox.json")
+	hello=$(run_container "$client" "$root/examples/container.json" "$root/examples/sandbox-minimal.json")
+	wait_for 20 bash -c "'$root/bin/crictl' --config '$work/crictl.yaml' logs $server 2>/dev/null | grep -q serving" || fail "the web server says nothing: $(crictl logs "$server")"
+	say "crictl logs ${server:0:13}         \"$(crictl logs "$server")\""
+	got=$(crictl exec "$hello" sh -c "wget -qO- http://$web_ip:8080/")
+	say "crictl exec ${hello:0:13} wget    http://$web_ip:8080/  \"$got\""
+	[ "$got" = "hello from web" ] || fail "the container in one pod does not reach that in the other"
+}
+
 keep() {
 	step "All is left running"
 	cat <<-TEXT
 
 		      Go on with:
 		        $root/bin/crictl --config $work/crictl.yaml pods
+		        $root/bin/crictl --config $work/crictl.yaml ps
 		        docker exec ${web:0:12} ip addr
 		      MasCRI's log: $work/mascri.log
 		      Remove all of it: $root/test/demo.sh clean
@@ -242,6 +268,7 @@ clean() {
 	if [ -e "$work/images" ]; then
 		comm -13 <(sort "$work/images") <(docker images -q 'localhost/mascri/sandbox' | sort) | xargs -r docker rmi >/dev/null
 	fi
+	[ ! -e "$work/own.image" ] || docker rmi hello:1 >/dev/null
 	[ ! -e "$work/own.config" ] || rm -f "$example"
 	[ ! -e "$work/own.conf_dir" ] || rmdir "$conf_dir" "$(dirname "$conf_dir")" 2>/dev/null || true
 	[ ! -e "$work/own.bridge" ] || ip link delete cni0 2>/dev/null || true
@@ -264,6 +291,7 @@ start_mascri
 run_pods
 show
 connect
+containers
 if [ -n "${KEEP:-}" ]; then keep; exit; fi
 step "Removing all of it"
 clean

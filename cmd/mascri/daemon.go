@@ -23,6 +23,7 @@ import (
 	"github.com/mascri/mascri/internal/pod"
 	"github.com/mascri/mascri/internal/sandboximage"
 	"github.com/mascri/mascri/internal/stats"
+	"github.com/mascri/mascri/internal/stream"
 )
 
 const (
@@ -45,6 +46,7 @@ type daemon struct {
 	index    *index.Index
 	logs     *logs.Follower
 	stats    *stats.Stats
+	streams  *stream.Server
 	cri      *cri.Server
 }
 
@@ -67,10 +69,14 @@ func newDaemon(cfg config.Config, log *slog.Logger) (*daemon, error) {
 	d.logs = logs.New(logs.Options{StateDir: filepath.Join(cfg.StateDir, "logs"), Logger: log, Step: steps})
 	d.index = index.New(index.Options{Source: complete{eng, d.logs, log}, Logger: log, Changed: func(id string) { d.cri.Changed(id) }, Connected: d.connected})
 	d.stats = stats.New(stats.Options{Proc: "/proc", Cgroups: "/sys/fs/cgroup", Logger: log})
+	d.streams, err = newStreams(cfg.Streaming, eng, func(id string) (string, error) { return d.cri.Netns(id) }, log)
+	if err != nil {
+		return nil, err
+	}
 	ref, archive := sandboxImage(cfg)
 	floor, _ := engine.OOMFloor()
 	d.cri = cri.New(cri.Options{
-		Engine: eng, Containers: eng, Images: eng, Limits: cgroup.New(floor), Logs: d.logs, Usage: d.stats,
+		Engine: eng, Containers: eng, Execs: eng, Streams: d.streams, Images: eng, Limits: cgroup.New(floor), Logs: d.logs, Usage: d.stats,
 		Network: d.network, Index: d.index, Health: d.health, Logger: log, Version: version,
 		FilesDir: filepath.Join(cfg.StateDir, "sandboxes"), UpdatesDir: filepath.Join(cfg.StateDir, "updates"), Instance: instance, SandboxImage: ref, ImageArchive: archive, Config: cfg, Step: steps,
 	})
@@ -134,7 +140,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, parts := errgroup.WithContext(parts)
-	for _, part := range []func(context.Context) error{d.health.Run, d.index.Run, d.network.Run, d.logs.Run, d.stats.Run, d.cri.Run} {
+	for _, part := range []func(context.Context) error{d.health.Run, d.index.Run, d.network.Run, d.logs.Run, d.stats.Run, d.streams.Run, d.cri.Run} {
 		group.Go(func() error { return part(parts) })
 	}
 	group.Go(func() error { return server.Serve(listener) })

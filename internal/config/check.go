@@ -3,8 +3,11 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -82,4 +85,29 @@ func checkImage(name string) error {
 		return fmt.Errorf("%q is no image name: %w", name, err)
 	}
 	return nil
+}
+
+func checkAddress(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port: write one such as 127.0.0.1:0", address)
+	}
+	if _, err := netip.ParseAddr(host); err != nil {
+		return fmt.Errorf("%q is no IP address: write one such as 127.0.0.1", host)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q is no port: write 0 to 65535", port)
+	}
+	return nil
+}
+
+// checkPair checks a path that may be empty; where it is not, the other's must not be.
+func checkPair(path, otherKey, other string) error {
+	switch {
+	case path == "":
+		return nil
+	case other == "":
+		return fmt.Errorf("certificate and key go together: set %s as well, or neither", otherKey)
+	}
+	return checkPath(path)
 }

@@ -12,12 +12,13 @@ const DefaultPath = "/etc/mascri/config.toml"
 // Config is every setting of MasCRI. See options for what each means. Its keys are the
 // same in JSON, as which the daemon shows it.
 type Config struct {
-	Socket       string  `toml:"socket" json:"socket"`
-	StateDir     string  `toml:"state_dir" json:"state_dir"`
-	LogLevel     string  `toml:"log_level" json:"log_level"`
-	SandboxImage string  `toml:"sandbox_image" json:"sandbox_image"`
-	Engine       Engine  `toml:"engine" json:"engine"`
-	Network      Network `toml:"network" json:"network"`
+	Socket       string    `toml:"socket" json:"socket"`
+	StateDir     string    `toml:"state_dir" json:"state_dir"`
+	LogLevel     string    `toml:"log_level" json:"log_level"`
+	SandboxImage string    `toml:"sandbox_image" json:"sandbox_image"`
+	Engine       Engine    `toml:"engine" json:"engine"`
+	Network      Network   `toml:"network" json:"network"`
+	Streaming    Streaming `toml:"streaming" json:"streaming"`
 }
 
 // Engine says where Docker Engine is and how it is used.
@@ -33,6 +34,13 @@ type Network struct {
 	DefaultNetwork bool     `toml:"default_network" json:"default_network"`
 }
 
+// Streaming says where exec, attach and port-forward connections are taken.
+type Streaming struct {
+	Address     string `toml:"address" json:"address"`
+	TLSCertFile string `toml:"tls_cert_file" json:"tls_cert_file"`
+	TLSKeyFile  string `toml:"tls_key_file" json:"tls_key_file"`
+}
+
 // Default returns the settings that hold where nothing is set.
 func Default() Config {
 	return Config{
@@ -45,5 +53,6 @@ func Default() Config {
 			BinDirs:        []string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"},
 			DefaultNetwork: true,
 		},
+		Streaming: Streaming{Address: "127.0.0.1:0"},
 	}
 }

@@ -19,6 +19,9 @@ func atEach(t *testing.T, methods map[string]int, test func(t *testing.T, d *dae
 	for method, calls := range methods {
 		for call := 1; call <= calls; call++ {
 			for _, done := range []bool{false, true} {
+				if done && (method == "Inspect" || method == "Image") {
+					continue // one that only looks is the same either way
+				}
 				t.Run(fmt.Sprintf("%s call %d done %v", method, call, done), func(t *testing.T) {
 					d := newDaemon(t)
 					d.listed(t, nil)    // wait for the first resync, and have no hints:

@@ -47,6 +47,20 @@ type Containers interface {
 	UpdateContainer(ctx context.Context, id string, resources *cri.LinuxContainerResources) error
 }
 
+// Execs runs commands in running containers.
+type Execs interface {
+	// Exec returns when the command ended. Where ctx ends first, or nobody takes the output
+	// any more, it kills the command and its descendants.
+	Exec(ctx context.Context, container string, command []string, streams pod.Streams) (exitCode int, err error)
+}
+
+// Streams gives out addresses for streams that begin later; ids are whole and checked.
+type Streams interface {
+	Exec(req *cri.ExecRequest) (*cri.ExecResponse, error)
+	Attach(req *cri.AttachRequest) (*cri.AttachResponse, error)
+	PortForward(req *cri.PortForwardRequest) (*cri.PortForwardResponse, error)
+}
+
 // Limits are the kernel's, for what Docker's API has no words for. A process is named with
 // the container that it must be of: errdefs.ErrNotFound where it is no more.
 type Limits interface {
@@ -138,6 +152,8 @@ type Usage interface {
 type Options struct {
 	Engine     Engine
 	Containers Containers
+	Execs      Execs
+	Streams    Streams
 	Images     Images
 	Limits     Limits
 	Logs       Logs

@@ -69,7 +69,7 @@ func serveShelf(t testing.TB, index cri.Index, usage cri.Usage) runtimeapi.Runti
 	engine := enginetest.NewFake(t, instance)
 	server := cri.New(cri.Options{
 		Engine: engine, Network: newFakeNetwork(engine), Index: index, Usage: usage, Health: health.New(engine, log), Logger: log,
-		FilesDir: t.TempDir() + "/sandboxes", UpdatesDir: t.TempDir() + "/updates", Instance: instance, Logs: &fakeLogs{},
+		FilesDir: t.TempDir() + "/sandboxes", UpdatesDir: t.TempDir() + "/updates", Instance: instance, Logs: &fakeLogs{}, Limits: &fakeLimits{},
 	})
 	listener := bufconn.Listen(1 << 20)
 	grpcServer := grpc.NewServer(grpc.UnaryInterceptor(server.Unary), grpc.StreamInterceptor(server.Stream))
@@ -115,7 +115,7 @@ func (u fakeUsage) Pod(sandbox pod.Sandbox, _ *pod.Attachment, containers []pod.
 
 func shelved(sandbox, id string, labels map[string]string) pod.Container {
 	return pod.Container{ID: id, Running: true, PID: 1, Fixed: pod.Fixed{SandboxID: sandbox, Config: &runtimeapi.ContainerConfig{
-		Metadata: &runtimeapi.ContainerMetadata{Name: "name-" + id}, Labels: labels, Annotations: map[string]string{"note": id},
+		Metadata: &runtimeapi.ContainerMetadata{Name: "name-" + id}, Image: &runtimeapi.ImageSpec{Image: "busybox"}, Labels: labels, Annotations: map[string]string{"note": id},
 	}}}
 }
 

@@ -41,13 +41,11 @@ const (
 
 // batch appends what one read of the engine's files gives.
 func (t *tail) batch(ctx context.Context) (outcome, error) {
-	if t.state.Literal == "" && t.files.file != nil && !t.final && !t.doubtful {
-		// Most looks find nothing: they need no buffers.
-		if behind, err := t.files.behind(); err == nil && behind == 0 {
-			if closed, err := t.files.closed(); err == nil && !closed {
-				return quiet, nil
-			}
+	if nothing, err := t.nothingNew(); nothing || err != nil {
+		if errors.Is(err, errMoved) {
+			return more, nil
 		}
+		return quiet, err
 	}
 	b, err := t.follower.acquire(ctx)
 	if err != nil {
@@ -59,6 +57,22 @@ func (t *tail) batch(ctx context.Context) (outcome, error) {
 		return more, nil
 	}
 	return result, err
+}
+
+// nothingNew tells of a container that wrote nothing; most looks find that, and need no
+// buffers.
+func (t *tail) nothingNew() (bool, error) {
+	if t.state.Literal != "" || t.files.file == nil || t.final || t.doubtful {
+		return false, nil
+	}
+	if behind, err := t.files.behind(); err != nil || behind != 0 {
+		return false, err
+	}
+	if closed, err := t.files.closed(); err != nil || closed {
+		return false, err
+	}
+	_, err := t.lookAtTarget() // it may have been deleted with what was in it
+	return true, err
 }
 
 func (t *tail) appendNext(b *buffers) (outcome, error) {

@@ -168,6 +168,9 @@ func TestRenamedBackOverTheNewFile(t *testing.T) {
 				stop()
 			}
 			n.engine.must(os.Rename(n.path+".1", n.path))
+			if running { // without a new line
+				await(t, n.path, n.engine.want())
+			}
 			n.engine.log("stdout", "three", 0)
 			if !running {
 				f, stop = n.follow()
@@ -328,6 +331,40 @@ func TestNoRegularFileAtThePath(t *testing.T) {
 	if err := f.Follow(n.source); !errors.Is(err, errdefs.ErrInvalidArgument) {
 		t.Fatalf("error %v", err)
 	}
+}
+
+func TestStateIsLost(t *testing.T) {
+	n := newNode(t)
+	n.engine.start()
+	n.engine.log("stdout", "one", 0)
+	_, stop := n.follow()
+	await(t, n.path, n.engine.want())
+	stop()
+	n.engine.must(os.RemoveAll(n.state))
+	n.engine.log("stdout", "two", 0)
+	f, stop := n.follow()
+	defer stop()
+	n.drain(f)
+	same(t, text(t, n.path), n.engine.want())
+}
+
+// The daemon and the kubelet are killed right after the new file was made.
+func TestNewFileThatNobodyKnowsOf(t *testing.T) {
+	n := newNode(t)
+	n.engine.start()
+	n.engine.log("stdout", "one", 0)
+	_, stop := n.follow()
+	await(t, n.path, n.engine.want())
+	stop()
+	n.engine.must(os.Rename(n.path, n.path+".1"))
+	n.engine.must(os.WriteFile(n.path, nil, 0o640))
+	n.engine.log("stdout", "two", 0)
+	f, stop := n.follow()
+	defer stop()
+	await(t, n.path+".1", n.engine.want()) // of the batch that the crash may have torn
+	n.engine.log("stdout", "three", 0)
+	n.drain(f)
+	same(t, text(t, n.path), n.engine.lines[2])
 }
 
 // Nobody's lines are taken for those that arrived before a crash.

@@ -2,13 +2,8 @@ package logs
 
 import (
 	"archive/tar"
-	"bufio"
 	"bytes"
-	"context"
 	"fmt"
-	"io"
-	"log/slog"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,37 +15,7 @@ import (
 	"github.com/mascri/mascri/internal/pod"
 )
 
-// childVariable marks a test process that only follows logs, until it is killed.
-const childVariable = "MASCRI_TEST_FOLLOW"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(childVariable) != "" {
-		followUntilKilled()
-		return
-	}
-	enginetest.InNamespaces(m)
-}
-
-// followUntilKilled follows what it is told on standard input and answers each request
-// there with a line: "follow ID DIRECTORY PATH", "reopen ID", "drain ID".
-func followUntilKilled() {
-	f := New(Options{StateDir: os.Getenv(childVariable), Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
-	go func() { _ = f.Run(context.Background()) }()
-	requests := bufio.NewScanner(os.Stdin)
-	for requests.Scan() {
-		words := strings.Fields(requests.Text())
-		err := fmt.Errorf("request %q", words)
-		switch words[0] {
-		case "follow":
-			err = f.Follow(pod.LogSource{ID: words[1], Directory: words[2], Path: words[3], Running: true})
-		case "reopen":
-			err = f.Reopen(context.Background(), words[1])
-		case "drain":
-			err = f.Drain(context.Background(), words[1])
-		}
-		fmt.Printf("%v\n", err)
-	}
-}
+func TestMain(m *testing.M) { enginetest.InNamespaces(m) }
 
 // realEngine is an engine with an image that has a shell.
 type realEngine struct {
@@ -151,7 +116,9 @@ func TestRealEngineWritesThisForm(t *testing.T) {
 		if fmt.Sprint(out) != fmt.Sprint(want) || fmt.Sprint(errs) != fmt.Sprint([]record{{"stderr", "F", "two"}}) {
 			t.Errorf("log is %.200q and %q", out, errs)
 		}
-		if got := string(e.docker("logs", id)); got != "one\n\n\xff\x00x\r\n"+long+"end\nno newline" {
+		want20 := "one\n\n\xff\x00x\r\n" + long + "endno newline"
+		// Engine 20.10 forgets the newline of lines that it took apart.
+		if got := string(e.docker("logs", id)); got != want20 && got != strings.Replace(want20, "endno", "end\nno", 1) {
 			t.Errorf("docker logs: %.200q", got)
 		}
 		if stats := f.Stats(); stats.Gaps+stats.Errors+stats.DamagedBytes != 0 {
@@ -224,80 +191,4 @@ func outputOf(records []record, stream string) []byte {
 		}
 	}
 	return out
-}
-
-// randomLines are count lines of random lengths, some longer than the engine keeps
-// together, of all bytes; the last has no newline.
-func randomLines(seed uint64, count int) []byte {
-	r := rand.New(rand.NewPCG(seed, 0))
-	var out []byte
-	for i := range count {
-		length := r.IntN(150)
-		if r.IntN(1000) == 0 {
-			length = r.IntN(40000)
-		}
-		out = fmt.Appendf(out, "%d ", i)
-		for range length {
-			b := byte(r.Uint32())
-			if b == '\n' {
-				b = '\r'
-			}
-			out = append(out, b)
-		}
-		out = append(out, '\n')
-	}
-	return out[:len(out)-1]
-}
-
-// chunks writes the input of a container in parts that end anywhere.
-func chunks(t *testing.T, directory, name string, input []byte, count int) {
-	t.Helper()
-	for i := range count {
-		part := input[len(input)*i/count : len(input)*(i+1)/count]
-		if err := os.WriteFile(filepath.Join(directory, fmt.Sprintf("%s.%03d", name, i)), part, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// child is a process that follows, and is killed now and then.
-type child struct {
-	t       *testing.T
-	state   string
-	command *exec.Cmd
-	in      io.WriteCloser
-	answers *bufio.Scanner
-	log     bytes.Buffer
-}
-
-func (c *child) start() {
-	c.t.Helper()
-	c.command = exec.Command("/proc/self/exe")
-	c.command.Env = append(os.Environ(), childVariable+"="+c.state)
-	c.command.Stderr = &c.log
-	in, err := c.command.StdinPipe()
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	out, err := c.command.StdoutPipe()
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	c.in, c.answers = in, bufio.NewScanner(out)
-	if err := c.command.Start(); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-// ask tells whether the request succeeded; it does not where the child was killed.
-func (c *child) ask(format string, args ...any) bool {
-	if _, err := fmt.Fprintf(c.in, format+"\n", args...); err != nil {
-		return false
-	}
-	return c.answers.Scan() && c.answers.Text() == "<nil>"
-}
-
-func (c *child) kill() {
-	c.command.Process.Kill()
-	c.command.Wait()
 }

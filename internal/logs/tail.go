@@ -6,26 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/mascri/mascri/internal/pod"
-)
-
-const (
-	// pause is how long entries gather before they are read, where some came just now.
-	pause = 20 * time.Millisecond
-	// lookAnyway is how often a quiet container is looked at without a notification, as
-	// those can be lost, and how often where there are none at all.
-	lookAnyway   = 5 * time.Second
-	lookUnwarned = 200 * time.Millisecond
-	// quietLooks is after how many looks in vain a container's notifications are on again.
-	quietLooks = 5
-	// The first wait after an error, and the longest.
-	firstBackoff = 100 * time.Millisecond
-	lastBackoff  = 10 * time.Second
 )
 
 // tail follows one container.
@@ -121,8 +108,16 @@ func (t *tail) run(ctx context.Context) {
 		close(t.ended)
 	}()
 	var pace pace
+	adopted := false
 	for ctx.Err() == nil {
-		result, err := t.batch(ctx)
+		var result outcome
+		var err error
+		if adopted {
+			result, err = t.batch(ctx)
+		} else {
+			err = t.adopt(ctx)
+			adopted = err == nil
+		}
 		if err == nil && result == quiet && t.unsaved {
 			err = t.save() // so that it is exact where the daemon is away for long
 		}
@@ -142,45 +137,6 @@ func (t *tail) run(ctx context.Context) {
 			t.log.Debug("saving a log state failed", "error", err)
 		}
 	}
-}
-
-// pace is how long a tail waits between batches.
-type pace struct {
-	backoff time.Duration // after the last batch, which failed
-	looks   int           // in vain, one after the other
-}
-
-// next returns how long to wait and, where a notification ends the wait, its channel.
-func (p *pace) next(t *tail, result outcome, err error) (time.Duration, <-chan struct{}) {
-	if err != nil {
-		p.backoff = t.failing(err, p.backoff)
-		return p.backoff, nil
-	}
-	if p.backoff > 0 {
-		p.backoff = 0
-		t.log.Info("container log goes on", "file", t.source.Path)
-	}
-	switch {
-	case result == more || t.final:
-		p.looks = 0
-		return 0, nil
-	case result == caughtUp:
-		p.looks = 0
-		return pause, nil
-	}
-	p.looks++
-	switch {
-	case p.looks < quietLooks:
-		return pause, nil
-	case p.looks == quietLooks:
-		t.follower.watch.add(t)
-		return 0, nil // look again
-	}
-	p.looks = quietLooks - 1
-	if t.stuck != (stuck{}) {
-		return tornAfter, t.wake
-	}
-	return t.follower.watch.interval(t), t.wake
 }
 
 // pause waits, serves a request that came, and tells whether that was the last one.
@@ -210,6 +166,7 @@ func (t *tail) serve(r request) bool {
 	switch r.kind {
 	case drain:
 		t.final = true
+		t.drains = slices.DeleteFunc(t.drains, func(r request) bool { return r.ctx.Err() != nil })
 		t.drains = append(t.drains, r)
 	case resume:
 		t.final = false
@@ -249,19 +206,6 @@ func (t *tail) takeRest(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// failing notes an error and returns how long to wait. It logs one error per episode.
-func (t *tail) failing(err error, before time.Duration) time.Duration {
-	if errors.Is(err, context.Canceled) {
-		return before // the daemon ends
-	}
-	t.follower.errors.Add(1)
-	if before == 0 {
-		t.log.Warn("container log is held up; it waits in the engine's files", "file", t.source.Path, "error", err)
-		return firstBackoff
-	}
-	return min(2*before, lastBackoff)
 }
 
 // finish makes the end known to later lives of the daemon.

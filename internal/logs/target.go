@@ -114,18 +114,15 @@ func (t *tail) findTarget() error {
 	}
 	// The kubelet renamed the log file, did not get the answer to ReopenContainerLog and
 	// renamed it back, over the new file: what was in that goes into the old one.
-	if target, err = openByID(t.source.Path, t.state.Before); err != nil {
-		return err
-	}
-	if target != nil {
-		began := t.state.Began
-		return errors.Join(t.beginTarget(target, t.state.Before), t.moveTo(began))
-	}
 	target, id, err := createTarget(t.source.Path)
 	if err != nil {
 		return err
 	}
-	return t.beginTarget(target, id)
+	back, began := id == t.state.Before, t.state.Began
+	if err := t.beginTarget(target, id); err != nil || !back {
+		return err
+	}
+	return t.moveTo(began)
 }
 
 // beginTarget goes on at the end of a log file that nothing is known of.
@@ -138,6 +135,11 @@ func (t *tail) beginTarget(target *os.File, id fileID) error {
 	t.state.Target, t.state.Before = id, fileID{}
 	t.state.Began = t.files.at
 	t.state.Size, t.state.BeganSize = stat.Size(), stat.Size()
+	if t.files.at == (place{}) {
+		// Nothing was read, as far as is known: where the state got lost, what is in the
+		// log file tells how far it went.
+		t.state.Size, t.state.BeganSize, t.doubtful = 0, 0, true
+	}
 	return nil
 }
 
@@ -194,6 +196,19 @@ func (t *tail) reopen(ctx context.Context) error {
 		return old.Close() // tells of lost writes on some network filesystems
 	}
 	return nil
+}
+
+// adopt goes on with the file at the path where another one than the target is there: a
+// crash came between the making of a new file and the note of it.
+func (t *tail) adopt(ctx context.Context) error {
+	stat, err := os.Lstat(t.source.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it was renamed: the request to reopen is to come
+	}
+	if err != nil || identify(stat) == t.state.Target {
+		return err
+	}
+	return t.serveReopen(ctx)
 }
 
 // openByID opens the file of this id at path or, renamed, beside it; nil where there is

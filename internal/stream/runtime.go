@@ -1,0 +1,72 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
+	"k8s.io/utils/exec"
+
+	"github.com/mascri/mascri/internal/pod"
+)
+
+// runtime is the Server as the library calls it back.
+type runtime struct{ *Server }
+
+// Exec implements streaming.Runtime.
+func (r runtime) Exec(ctx context.Context, container string, command []string, stdin io.Reader, stdout, stderr io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	code, err := r.opts.Exec(ctx, container, command, streams(ctx, stdin, stdout, stderr, tty, resize))
+	if err == nil && code != 0 {
+		return exec.CodeExitError{Err: fmt.Errorf("exit code %d", code), Code: code} // as the library knows it
+	}
+	return err
+}
+
+// Attach implements streaming.Runtime.
+func (r runtime) Attach(ctx context.Context, container string, stdin io.Reader, stdout, stderr io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	return r.opts.Attach(ctx, container, streams(ctx, stdin, stdout, stderr, tty, resize))
+}
+
+func streams(ctx context.Context, stdin io.Reader, stdout, stderr io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) pod.Streams {
+	s := pod.Streams{Stdin: stdin, TTY: tty}
+	if stdout != nil {
+		s.Stdout = stdout
+	}
+	if stderr != nil {
+		s.Stderr = stderr
+	}
+	if tty && resize != nil {
+		s.Resize = sizes(ctx, resize)
+	}
+	return s
+}
+
+// sizes passes terminal sizes on until ctx ends or there are no more.
+func sizes(ctx context.Context, from <-chan remotecommand.TerminalSize) <-chan pod.TerminalSize {
+	to := make(chan pod.TerminalSize)
+	go func() {
+		defer close(to)
+		for {
+			var size remotecommand.TerminalSize
+			var ok bool
+			select {
+			case size, ok = <-from:
+			case <-ctx.Done():
+			}
+			if !ok {
+				return
+			}
+			select {
+			case to <- pod.TerminalSize{Width: size.Width, Height: size.Height}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return to
+}

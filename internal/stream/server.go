@@ -1,0 +1,127 @@
+package stream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"path"
+	"sync"
+
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/cri-streaming/pkg/streaming"
+
+	"github.com/mascri/mascri/internal/pod"
+)
+
+// Options are what a Server is made of.
+type Options struct {
+	Address string      // to listen on, host:port; port 0 is any that is free
+	TLS     *tls.Config // nil: none
+	Logger  *slog.Logger
+
+	// Exec runs a command until it ends, ctx ends or nobody takes its output any more.
+	Exec func(ctx context.Context, container string, command []string, streams pod.Streams) (exitCode int, err error)
+	// Attach joins streams to a container's first process.
+	Attach func(ctx context.Context, container string, streams pod.Streams) error
+	// Netns returns the path of a sandbox's network namespace, "" for the node's own.
+	Netns func(sandbox string) (string, error)
+}
+
+// Server is safe for concurrent use.
+type Server struct {
+	opts      Options
+	listener  net.Listener
+	streaming streaming.Server
+	forwards  sync.Map // context of the connection, by token of port-forwards under way
+}
+
+// Listen takes the address; connections are served by Run.
+func Listen(opts Options) (*Server, error) {
+	listener, err := net.Listen("tcp", opts.Address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for streams: %w", err)
+	}
+	s := &Server{opts: opts, listener: watchedListener{listener}}
+	config := streaming.DefaultConfig
+	config.BaseURL = &url.URL{Scheme: "http", Host: reachable(listener.Addr())}
+	if opts.TLS != nil {
+		config.BaseURL.Scheme = "https"
+		s.listener = tls.NewListener(s.listener, opts.TLS)
+	}
+	if s.streaming, err = streaming.NewServer(config, runtime{s}); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	return s, nil
+}
+
+// reachable is an address that the kubelet on this node can connect to.
+func reachable(listening net.Addr) string {
+	address, ok := listening.(*net.TCPAddr)
+	if !ok || !address.IP.IsUnspecified() {
+		return listening.String()
+	}
+	loopback := *address
+	if loopback.IP = net.IPv6loopback; address.IP.To4() != nil {
+		loopback.IP = net.IPv4(127, 0, 0, 1)
+	}
+	return loopback.String()
+}
+
+// Run serves until ctx ends, which cuts all streams.
+func (s *Server) Run(ctx context.Context) error {
+	server := &http.Server{
+		Handler:     http.HandlerFunc(s.serve),
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ConnContext: connContext,
+		ErrorLog:    slog.NewLogLogger(s.opts.Logger.Handler(), slog.LevelDebug),
+		// A client that connects and says nothing is no stream.
+		ReadHeaderTimeout: streaming.DefaultConfig.StreamCreationTimeout,
+	}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve streams: %w", err)
+	}
+	return ctx.Err()
+}
+
+// Close gives the address up where Run was never called.
+func (s *Server) Close() error { return s.listener.Close() }
+
+// serve runs one stream. Its context ends with the connection.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	token := path.Base(r.URL.Path)
+	s.forwards.Store(token, r.Context())
+	defer s.forwards.Delete(token)
+	s.streaming.ServeHTTP(w, r)
+}
+
+// Exec returns the address for an exec. The error is of gRPC's, InvalidArgument for a
+// request that makes no sense.
+func (s *Server) Exec(req *cri.ExecRequest) (*cri.ExecResponse, error) {
+	return s.streaming.GetExec(req)
+}
+
+// Attach is Exec for an attach.
+func (s *Server) Attach(req *cri.AttachRequest) (*cri.AttachResponse, error) {
+	return s.streaming.GetAttach(req)
+}
+
+// PortForward is Exec for port-forwards.
+func (s *Server) PortForward(req *cri.PortForwardRequest) (*cri.PortForwardResponse, error) {
+	// The library keeps the request and later passes its sandbox on, but not the context of
+	// the connection: the token, which is in both, leads to it. Nobody knows it before this
+	// returns.
+	kept := &cri.PortForwardRequest{PodSandboxId: req.GetPodSandboxId(), Port: req.GetPort()}
+	resp, err := s.streaming.GetPortForward(kept)
+	if err != nil {
+		return nil, err
+	}
+	kept.PodSandboxId += "/" + path.Base(resp.GetUrl())
+	return resp, nil
+}
