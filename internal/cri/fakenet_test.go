@@ -31,6 +31,7 @@ type fakeNetwork struct {
 	holding     chan struct{} // closed when Attach waits
 	status      pod.NetworkStatus
 	cidrs       []netip.Prefix
+	mended      [][]string // sandboxes that MendLeaks was told, by call
 }
 
 func newFakeNetwork(engine *enginetest.Fake) *fakeNetwork {
@@ -122,6 +123,13 @@ func (n *fakeNetwork) Status() pod.NetworkStatus {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.status
+}
+
+func (n *fakeNetwork) MendLeaks(_ context.Context, sandboxes []string) ([]pod.Leak, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.mended = append(n.mended, sandboxes)
+	return nil, nil
 }
 
 func (n *fakeNetwork) SetPodCIDRs(cidrs []netip.Prefix) error {

@@ -109,6 +109,9 @@ type Network interface {
 	Attachment(sandboxID string) (pod.Attachment, bool) // from memory
 	Attachments() []pod.Attachment                      // from memory
 	Status() pod.NetworkStatus                          // from memory
+	// MendLeaks finds and mends what is left on the node of attachments that are over.
+	// sandboxes are the ids of all that the engine has: what belongs to one is no leak.
+	MendLeaks(ctx context.Context, sandboxes []string) ([]pod.Leak, error)
 	// SetPodCIDRs takes the node's share of the cluster's addresses, durably.
 	SetPodCIDRs(cidrs []netip.Prefix) error
 }

@@ -134,6 +134,7 @@ func (n *Network) enter(ctx context.Context, req pod.AttachRequest, rec *record)
 	if err := n.save(*rec); err != nil {
 		return afterCleaning(err, n.forget(rec.SandboxID))
 	}
+	n.enterLedger(*rec)
 	n.step("record")
 	err = pin(ns, rec.NetnsPath)
 	if err == nil {
@@ -179,6 +180,7 @@ func (n *Network) add(ctx context.Context, rec *record) error {
 	if err := n.save(complete); err != nil {
 		return err
 	}
+	n.enterLedger(complete)
 	*rec = complete
 	n.step("complete")
 	return nil
