@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -27,11 +28,15 @@ func newDoctor(load func() (config.Config, error)) *cobra.Command {
 		Use:   "doctor",
 		Short: "Tell whether pods can run here, and how to mend what is wrong",
 		Long: "Examine the host, the engine, the network and the daemon, and tell what is wrong and\n" +
-			"how to mend it. Nothing is changed; the daemon may be running or not. The exit code is\n" +
-			"1 where something must be mended.",
+			"how to mend it. Nothing is changed, but with --fix; the daemon may be running or not.\n" +
+			"The exit code is 1 where something must be mended.\n\n" +
+			"With --fix, what is safe is mended first: forwarding is switched on where a network\n" +
+			"needs it, router advertisements are kept, and the socket is closed to others. Each\n" +
+			"step is told before it is done.",
 		Args: noArgs,
 	}
 	output := addOutput(cmd)
+	fix := cmd.Flags().Bool("fix", false, "mend what can be mended safely, and examine then")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := load()
 		if err != nil {
@@ -41,7 +46,12 @@ func newDoctor(load func() (config.Config, error)) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		var mended []doctor.Repair
+		if *fix {
+			mended = mend(cmd, sources)
+		}
 		report := doctor.Examine(cmd.Context(), sources)
+		report.Mended = mended
 		if *output == outputJSON {
 			err = writeJSON(cmd.OutOrStdout(), report)
 		} else {
@@ -53,6 +63,25 @@ func newDoctor(load func() (config.Config, error)) *cobra.Command {
 		return err
 	}
 	return cmd
+}
+
+// mend tells on standard error what it does, so that standard output is the report.
+func mend(cmd *cobra.Command, sources doctor.Sources) []doctor.Repair {
+	w := cmd.ErrOrStderr()
+	mended := doctor.Mend(cmd.Context(), sources, func(r doctor.Repair) {
+		fmt.Fprintf(w, "mascri: now: %s, as %s\n", r.What, r.Why)
+	})
+	for _, r := range mended {
+		if r.Err != "" {
+			fmt.Fprintf(w, "mascri: failed: %s: %s\n", r.What, r.Err)
+			continue
+		}
+		fmt.Fprintf(w, "mascri: done: %s\n", r.What)
+	}
+	if len(mended) == 0 {
+		fmt.Fprintln(w, "mascri: there is nothing that can be mended safely")
+	}
+	return mended
 }
 
 func doctorSources(cfg config.Config) (doctor.Sources, error) {
