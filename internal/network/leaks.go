@@ -70,7 +70,7 @@ func (n *Network) detachCached(ctx context.Context, found []pod.Leak) (any bool)
 			continue
 		}
 		any = true
-		if err := n.Detach(ctx, l.SandboxID); err != nil {
+		if err := n.Detach(ctx, l.SandboxID, nil); err != nil {
 			n.cfg.Logger.Warn("what is left of a sandbox can't be detached; it is mended by hand", "sandbox", l.SandboxID, "error", err)
 		}
 	}
