@@ -131,6 +131,7 @@ bench: deps build ## Time pods beside containerd's, and write docs/benchmarks
 	go run ./bench
 
 .PHONY: test-vm
-test-vm: deps build ## Run the demo and try the container image in a VM: systemd, cgroup v2, a current engine
+test-vm: deps build bin/critest ## Run the demo, containers with limits and the container image in a VM: systemd, cgroup v2, a current engine
 	@test/vm.sh smoke
+	@test/vm.sh workloads
 	@test/vm.sh image

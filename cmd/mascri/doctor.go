@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"github.com/mascri/mascri/internal/config"
 	"github.com/mascri/mascri/internal/doctor"
 	"github.com/mascri/mascri/internal/engine"
+	"github.com/mascri/mascri/internal/network"
 	"github.com/mascri/mascri/internal/network/firewall"
 	"github.com/mascri/mascri/internal/pod"
 	"github.com/mascri/mascri/internal/sandboximage"
@@ -26,11 +28,15 @@ func newDoctor(load func() (config.Config, error)) *cobra.Command {
 		Use:   "doctor",
 		Short: "Tell whether pods can run here, and how to mend what is wrong",
 		Long: "Examine the host, the engine, the network and the daemon, and tell what is wrong and\n" +
-			"how to mend it. Nothing is changed; the daemon may be running or not. The exit code is\n" +
-			"1 where something must be mended.",
+			"how to mend it. Nothing is changed, but with --fix; the daemon may be running or not.\n" +
+			"The exit code is 1 where something must be mended.\n\n" +
+			"With --fix, what is safe is mended first: forwarding is switched on where a network\n" +
+			"needs it, router advertisements are kept, and the socket is closed to others. Each\n" +
+			"step is told before it is done.",
 		Args: noArgs,
 	}
 	output := addOutput(cmd)
+	fix := cmd.Flags().Bool("fix", false, "mend what can be mended safely, and examine then")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := load()
 		if err != nil {
@@ -40,7 +46,12 @@ func newDoctor(load func() (config.Config, error)) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		var mended []doctor.Repair
+		if *fix {
+			mended = mend(cmd, sources)
+		}
 		report := doctor.Examine(cmd.Context(), sources)
+		report.Mended = mended
 		if *output == outputJSON {
 			err = writeJSON(cmd.OutOrStdout(), report)
 		} else {
@@ -52,6 +63,25 @@ func newDoctor(load func() (config.Config, error)) *cobra.Command {
 		return err
 	}
 	return cmd
+}
+
+// mend tells on standard error what it does, so that standard output is the report.
+func mend(cmd *cobra.Command, sources doctor.Sources) []doctor.Repair {
+	w := cmd.ErrOrStderr()
+	mended := doctor.Mend(cmd.Context(), sources, func(r doctor.Repair) {
+		fmt.Fprintf(w, "mascri: now: %s, as %s\n", r.What, r.Why)
+	})
+	for _, r := range mended {
+		if r.Err != "" {
+			fmt.Fprintf(w, "mascri: failed: %s: %s\n", r.What, r.Err)
+			continue
+		}
+		fmt.Fprintf(w, "mascri: done: %s\n", r.What)
+	}
+	if len(mended) == 0 {
+		fmt.Fprintln(w, "mascri: there is nothing that can be mended safely")
+	}
+	return mended
 }
 
 func doctorSources(cfg config.Config) (doctor.Sources, error) {
@@ -90,21 +120,30 @@ func doctorImage(cfg config.Config) doctor.Image {
 	return image
 }
 
-// networkOfACopy tells what a daemon that started now would attach pods to. As a
-// starting daemon makes what is missing in its state directory, it is given a copy
-// of what it decides by, which is thrown away.
+// networkOfACopy tells what a daemon that started now would attach pods to.
 func networkOfACopy(cfg config.Config, eng *engine.Engine, log *slog.Logger) (status pod.NetworkStatus, err error) {
+	err = onACopy(cfg, eng, log, func(n *network.Network) error {
+		status = n.Status()
+		return nil
+	})
+	return status, err
+}
+
+// onACopy asks the network of a daemon that started now. As a starting daemon makes
+// what is missing in its state directory, it is given a copy of what it decides by,
+// which is thrown away.
+func onACopy(cfg config.Config, eng *engine.Engine, log *slog.Logger, ask func(*network.Network) error) (err error) {
 	dir, err := os.MkdirTemp("", "mascri-doctor-")
 	if err != nil {
-		return status, err
+		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	records, err := filepath.Glob(filepath.Join(cfg.StateDir, "attachments", "*.json"))
 	if err != nil {
-		return status, err
+		return err
 	}
 	if err := os.Mkdir(filepath.Join(dir, "attachments"), 0o700); err != nil {
-		return status, err
+		return err
 	}
 	names := []string{"runtime.json", "default-network.json"}
 	for _, path := range records {
@@ -116,19 +155,19 @@ func networkOfACopy(cfg config.Config, eng *engine.Engine, log *slog.Logger) (st
 			continue
 		}
 		if err != nil {
-			return status, err
+			return err
 		}
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
-			return status, err
+			return err
 		}
 	}
 	stateDir := cfg.StateDir
 	cfg.StateDir = dir
 	n, err := newNetwork(cfg, "00000000", eng, nil, log)
 	if err != nil {
-		return status, errors.New(strings.ReplaceAll(err.Error(), dir, stateDir))
+		return errors.New(strings.ReplaceAll(err.Error(), dir, stateDir))
 	}
-	return n.Status(), nil
+	return ask(n)
 }
 
 // wantsColour tells whether w is a terminal whose user has not said no; see

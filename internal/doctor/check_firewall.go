@@ -3,6 +3,8 @@ package doctor
 import (
 	"fmt"
 	"strings"
+
+	"github.com/mascri/mascri/internal/network/firewall"
 )
 
 // checkForwardPolicy tells who drops what pods send through this machine, and what
@@ -24,9 +26,9 @@ func checkForwardPolicy(s seen) []Result {
 		case !c.Drops:
 			results = append(results, Result{check, OK, c.Flavour + " lets packets pass", ""})
 		case c.DockerUser:
-			results = append(results, Result{check, OK, fmt.Sprintf("%s drops, as Docker sets it; MasCRI lets pod subnets pass by way of DOCKER-USER", c.Flavour), ""})
+			results = append(results, Result{check, OK, fmt.Sprintf("%s drops, as %s sets it; MasCRI lets pod subnets pass by way of DOCKER-USER", c.Flavour, setBy(c)), ""})
 		default:
-			results = append(results, Result{check, Fail, fmt.Sprintf("%s drops by policy, and Docker has no chain DOCKER-USER there for MasCRI's rules", c.Flavour),
+			results = append(results, Result{check, Fail, fmt.Sprintf("%s drops by policy, set by %s, and Docker has no chain DOCKER-USER there for MasCRI's rules", c.Flavour, setBy(c)),
 				"restart Docker if its chains were flushed; else accept the pod subnets in the firewall that sets the policy"})
 		}
 	}
@@ -37,6 +39,14 @@ func checkForwardPolicy(s seen) []Result {
 		results = []Result{{check, OK, "nothing filters forwarded packets", ""}}
 	}
 	return results
+}
+
+// setBy names who may have set the policy of a chain.
+func setBy(c firewall.ForwardChain) string {
+	if len(c.By) == 0 {
+		return "a program unknown here"
+	}
+	return strings.Join(c.By, " or ")
 }
 
 // dropElsewhere judges an nftables chain that drops by policy, which no accept in

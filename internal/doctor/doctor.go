@@ -1,6 +1,6 @@
 // Package doctor examines whether pods can run on this node: it looks at the host,
 // the engine, the network and the daemon, and says for each what is wrong and how to
-// mend it. It changes nothing, and works with the daemon running or not.
+// mend it. It changes nothing but by Mend, and works with the daemon running or not.
 //
 // Looking (seen.go and what it calls) and judging (check_*.go, pure functions) are
 // apart, so that every verdict can be tested without a node in that state.
@@ -31,6 +31,8 @@ type Result struct {
 type Report struct {
 	Level   Level    `json:"level"` // the worst of the results'
 	Results []Result `json:"results"`
+	// Mended is what was mended before the examination, where that was asked for.
+	Mended []Repair `json:"mended,omitempty"`
 }
 
 // Examine looks at everything that sources lead to. It takes a few seconds at most,
@@ -51,10 +53,17 @@ func judge(s seen) Report {
 		checkNetns,
 		checkConfig,
 		checkPlugins,
+		checkVersions,
 		checkDefaultNetwork,
 		checkSubnets,
+		checkOverlaps,
+		checkRoom,
 		checkDirty,
 		checkForwarding,
+		checkIPv6,
+		checkRPFilter,
+		checkBridgeNF,
+		checkMTU,
 		checkForwardPolicy,
 		checkIPTables,
 		checkDaemon,

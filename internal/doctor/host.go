@@ -22,6 +22,7 @@ func (s *seen) lookAtHost() {
 	s.systemd = exists("/run/systemd/system") // as sd_booted(3) tells
 	s.ipv6 = exists("/proc/sys/net/ipv6/conf/all/forwarding")
 	s.addresses = addresses()
+	s.kernel = lookAtKernel()
 }
 
 // address is one of an interface of the host.

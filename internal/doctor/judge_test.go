@@ -30,6 +30,8 @@ func healthy() seen {
 			{Type: "host-local", IPAM: true, Path: "/opt/cni/bin/host-local"},
 		},
 		Subnets:    []string{"10.88.0.0/16"},
+		Links:      []pod.Link{{Name: "cni0", Plugin: "bridge"}},
+		CNIVersion: "1.0.0",
 		ConfigDir:  "/etc/cni/net.d",
 		BinDirs:    []string{"/opt/cni/bin", "/usr/lib/cni"},
 		Forwarding: pod.Forwarding{OK: true, Message: "DOCKER-USER (iptables-nft)"},
@@ -46,7 +48,7 @@ func healthy() seen {
 		defaultNetwork: true,
 		firewall: firewall.Report{
 			Chains: []firewall.ForwardChain{
-				{Flavour: "iptables-nft", Drops: true, DockerUser: true},
+				{Flavour: "iptables-nft", Drops: true, DockerUser: true, By: []string{"Docker"}},
 				{Flavour: "ip6tables-nft", DockerUser: true},
 			},
 			IPv4: true,
@@ -57,6 +59,18 @@ func healthy() seen {
 			{"cni0", netip.MustParsePrefix("10.88.0.1/16")},
 			{"cni0", netip.MustParsePrefix("10.88.255.1/16")},
 			{"veth1", netip.MustParsePrefix("10.88.0.1/32")}, // plugin ptp does so
+		},
+		kernel: kernel{
+			links:   []link{{"eth0", "device", 1500, 0}, {"cni0", "bridge", 1500, 12}, {"wg0", "wireguard", 1420, 0}},
+			uplinks: []uplink{{link: "eth0", mtu: 1500}},
+			routes:  []route{{"wg0", netip.MustParsePrefix("10.200.0.0/16")}, {"wg0", netip.MustParsePrefix("0.0.0.0/1")}, {"cni0", netip.MustParsePrefix("10.88.4.0/24")}, {"veth1", netip.MustParsePrefix("10.88.0.9/32")}},
+			sysctls: map[string]string{bridgeNF: "1", bridgeNF6: "1", rpFilter: "0", linkRPFilter("eth0"): "1", disableIPv6: "0"},
+		},
+		pools:       []occupied{{pool: pod.Pool{Subnet: netip.MustParsePrefix("10.88.0.0/16")}, used: 12, free: 65521}},
+		enginePools: []netip.Prefix{netip.MustParsePrefix("172.17.0.0/16")},
+		versions: []pluginVersion{
+			{plugin: "bridge", release: "CNI bridge plugin v1.9.1", supported: []string{"0.4.0", "1.0.0", "1.1.0"}},
+			{plugin: "host-local", supported: []string{"1.0.0"}},
 		},
 		commands: commands{iptables: "iptables v1.8.9 (nf_tables)"},
 		daemon: daemon{
@@ -250,9 +264,9 @@ func TestVerdicts(t *testing.T) {
 			"ok: ip6tables-nft lets packets pass"}},
 		{"somebody else drops", func(s *seen) {
 			withoutDaemon(s)
-			s.firewall.Chains[0].DockerUser = false
+			s.firewall.Chains[0].DockerUser, s.firewall.Chains[0].By = false, nil
 		}, "FORWARD", []string{
-			"fail: iptables-nft drops by policy, and Docker has no chain DOCKER-USER there for MasCRI's rules | restart Docker if its chains were flushed; else accept the pod subnets in the firewall that sets the policy",
+			"fail: iptables-nft drops by policy, set by a program unknown here, and Docker has no chain DOCKER-USER there for MasCRI's rules | restart Docker if its chains were flushed; else accept the pod subnets in the firewall that sets the policy",
 			"ok: ip6tables-nft lets packets pass"}},
 		{"Docker's nftables backend drops", func(s *seen) {
 			withoutDaemon(s)
@@ -262,6 +276,86 @@ func TestVerdicts(t *testing.T) {
 			`fail: table ip docker-bridges chain filter-FORWARD drops what it does not know, and an accept elsewhere can't undo that | set net.ipv4.ip_forward=1 in /etc/sysctl.d, or "ip-forward-no-drop": true in /etc/docker/daemon.json, and restart Docker`,
 			`fail: table ip6 docker-bridges chain filter-FORWARD drops what it does not know, and an accept elsewhere can't undo that | set net.ipv6.conf.all.forwarding=1 in /etc/sysctl.d, or "ip-forward-no-drop": true in /etc/docker/daemon.json, and restart Docker`,
 			"warn: table inet firewalld chain filter_FORWARD drops what it does not know, and an accept elsewhere can't undo that | accept the pod subnets there"}},
+		{"ufw drops beside Docker", func(s *seen) { s.firewall.Chains[0].By = []string{"Docker", "ufw"} }, "FORWARD", []string{
+			"ok: the daemon accepts pod subnets: DOCKER-USER (iptables-nft)",
+			"ok: iptables-nft drops, as Docker or ufw sets it; MasCRI lets pod subnets pass by way of DOCKER-USER",
+			"ok: ip6tables-nft lets packets pass"}},
+
+		{"no bridge, so no bridge-nf", func(s *seen) { s.network.Links = nil }, "bridge-nf", nil},
+		{"br_netfilter is missing", func(s *seen) { delete(s.kernel.sysctls, bridgeNF) }, "bridge-nf", []string{
+			"warn: the kernel module br_netfilter is not loaded: packets between pods of one bridge pass no iptables rule, so Services and network policies miss them | modprobe br_netfilter, and its name into a file in /etc/modules-load.d"}},
+		{"bridge-nf is off", func(s *seen) { s.kernel.sysctls[bridgeNF] = "0" }, "bridge-nf", []string{
+			"warn: net.bridge.bridge-nf-call-iptables is 0: packets between pods of one bridge pass no iptables rule, so Services and network policies miss them | sysctl -w net.bridge.bridge-nf-call-iptables=1, and the same in /etc/sysctl.d"}},
+		{"bridge-nf is off for IPv6 only, which pods have", func(s *seen) {
+			s.kernel.sysctls[bridgeNF6] = "0"
+			s.network.Subnets = append(s.network.Subnets, "fd00::/64")
+		}, "bridge-nf", []string{
+			"warn: net.bridge.bridge-nf-call-ip6tables is 0: the same holds for IPv6 alone | sysctl -w net.bridge.bridge-nf-call-ip6tables=1, and the same in /etc/sysctl.d"}},
+
+		{"strict filter on a node with one way", func(s *seen) { s.kernel.sysctls[rpFilter] = "1" }, "rp_filter", []string{
+			"ok: nothing is dropped by its way back that should not be"}},
+		{"strict filter on a node with two ways", func(s *seen) { s.kernel.uplinks = append(s.kernel.uplinks, uplink{link: "eth1", mtu: 1500}) }, "rp_filter", []string{
+			"warn: eth0 filters strictly by the way back, and ways differ on this node: what comes in where answers would not go out is dropped | sysctl -w net.ipv4.conf.all.rp_filter=2 (loose), and the same in /etc/sysctl.d"}},
+		{"loose filter on a node with two ways", func(s *seen) {
+			s.kernel.uplinks = append(s.kernel.uplinks, uplink{link: "eth1", mtu: 1500})
+			s.kernel.sysctls[rpFilter] = "2"
+		}, "rp_filter", []string{"ok: nothing is dropped by its way back that should not be"}},
+
+		{"no IPv6 asked for", func(s *seen) { s.kernel.sysctls[disableIPv6] = "1" }, "IPv6", nil},
+		{"IPv6 asked for and off", func(s *seen) {
+			s.network.Subnets = append(s.network.Subnets, "fd00::/64")
+			s.kernel.sysctls[disableIPv6] = "1"
+		}, "IPv6", []string{
+			"fail: net.ipv6.conf.all.disable_ipv6 is 1, and the network has an IPv6 subnet: pods have no way out of the node by IPv6 | sysctl -w net.ipv6.conf.all.disable_ipv6=0, and the same in /etc/sysctl.d; or take the subnet out of the CNI config"}},
+		{"IPv6 in no kernel", func(s *seen) {
+			s.network.Subnets = append(s.network.Subnets, "fd00::/64")
+			s.ipv6 = false
+		}, "IPv6", []string{
+			"fail: the network has an IPv6 subnet, and the kernel has no IPv6 | boot without ipv6.disable=1, or take the subnet out of the CNI config"}},
+		{"a default route from a router", func(s *seen) {
+			s.network.Subnets = append(s.network.Subnets, "fd00::/64")
+			s.kernel.uplinks = append(s.kernel.uplinks, uplink{link: "eth0.7", ipv6: true, byRouter: true})
+			s.kernel.sysctls[acceptRA("eth0.7")] = "1"
+		}, "IPv6", []string{
+			"warn: eth0.7 has its default route from a router, and net.ipv6.conf.eth0/7.accept_ra is 1: once the node forwards IPv6, it takes no more of them and the route expires | sysctl -w net.ipv6.conf.eth0/7.accept_ra=2, and the same in /etc/sysctl.d"}},
+
+		{"a narrow uplink", func(s *seen) { s.kernel.uplinks[0].mtu = 1400 }, "MTU", []string{
+			"warn: pods on cni0 send packets of up to 1500 bytes, and eth0 takes 1400: transfers to the outside hang where routers don't tell | \"mtu\": 1400 for the plugin bridge in the CNI config; pods get it when they are made anew"}},
+		{"a config that knows of the narrow uplink", func(s *seen) {
+			s.kernel.uplinks[0].mtu = 1400
+			s.network.Links[0].MTU = 1400
+		}, "MTU", []string{"ok: 1400 on cni0, 1400 on eth0"}},
+		{"no way out", func(s *seen) { s.kernel.uplinks = nil }, "MTU", nil},
+
+		{"full subnet and bridge", func(s *seen) {
+			s.pools[0].used, s.pools[0].free = 65533, 0
+			s.kernel.links[1].ports = 1023
+		}, "room", []string{
+			"fail: 10.88.0.0/16: 65533 addresses in use, 0 free: no pod can be attached | remove pods; or see mascri net leaks for addresses that no pod has; or give the network a larger subnet",
+			"fail: bridge cni0: 1023 of 1023 ports in use: no pod can be attached | remove pods; a bridge takes no more"}},
+		{"subnet and bridge nearly full", func(s *seen) {
+			s.pools[0].used, s.pools[0].free = 65000, 533
+			s.kernel.links[1].ports = 930
+		}, "room", []string{
+			"warn: 10.88.0.0/16: 65000 addresses in use, 533 free | see mascri net leaks for addresses that no pod has, or give the network a larger subnet",
+			"warn: bridge cni0: 930 of 1023 ports in use | the kubelet's maxPods should be less than a bridge takes"}},
+		{"addresses that can't be counted", func(s *seen) { s.pools[0].err = fs.ErrPermission }, "room", []string{
+			"warn: 10.88.0.0/16: the addresses in use can't be counted: permission denied | mend what the error names",
+			"ok: bridge cni0: 12 of 1023 ports in use"}},
+
+		{"routes and Docker's pools with the pods' addresses", func(s *seen) {
+			s.kernel.routes = append(s.kernel.routes, route{"wg0", netip.MustParsePrefix("10.88.128.0/17")})
+			s.enginePools = append(s.enginePools, netip.MustParsePrefix("10.88.0.0/24"))
+		}, "subnet", []string{
+			"warn: a route leads to 10.88.128.0/17 by wg0, and pods have 10.88.0.0/16: one of them can't be reached | give the pods another subnet, or remove the route",
+			"warn: Docker has or gives 10.88.0.0/24 to networks of its own, and pods have 10.88.0.0/16 | give the pods another subnet, or Docker others by \"default-address-pools\" in /etc/docker/daemon.json"}},
+
+		{"plugins too old for the config", func(s *seen) { s.network.CNIVersion = "1.1.0" }, "CNI versions", []string{
+			"ok: bridge v1.9.1, host-local of an unknown release",
+			"fail: plugin \"host-local\" does not know version 1.1.0 of the CNI spec, which the config has | \"cniVersion\": \"1.0.0\" in the config, or newer plugins"}},
+		{"a plugin that hangs", func(s *seen) { s.versions = []pluginVersion{{err: errors.New("plugin hangs")}} }, "CNI versions", []string{
+			"warn: plugin hangs | reinstall the plugin"}},
+
 		{"no packet filter", func(s *seen) {
 			withoutDaemon(s)
 			s.firewall.Chains = nil

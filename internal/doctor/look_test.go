@@ -38,6 +38,10 @@ func (e engine) EnsureImage(_ context.Context, ref string, archive func() (io.Re
 	return "sha256:0", e.imageErr
 }
 
+func (e engine) Pools(context.Context) ([]netip.Prefix, error) {
+	return []netip.Prefix{netip.MustParsePrefix("172.17.0.0/16")}, e.err
+}
+
 // server is a daemon of the given name.
 type server struct {
 	cri.UnimplementedRuntimeServiceServer

@@ -3,8 +3,10 @@ package doctor
 import (
 	"context"
 	"io"
+	"net/netip"
 	"time"
 
+	"github.com/mascri/mascri/internal/network"
 	"github.com/mascri/mascri/internal/network/firewall"
 	"github.com/mascri/mascri/internal/pod"
 )
@@ -33,6 +35,8 @@ type Engine interface {
 	// EnsureImage with a nil archive returns the id of an image, errdefs.ErrNotFound
 	// where there is none.
 	EnsureImage(ctx context.Context, ref string, archive func() (io.ReadCloser, error)) (string, error)
+	// Pools returns what the engine has or gives to networks of its own.
+	Pools(ctx context.Context) ([]netip.Prefix, error)
 }
 
 // Image is the image of the sandboxes.
@@ -64,6 +68,10 @@ type seen struct {
 	networkErr     error
 	defaultNetwork bool
 	addresses      []address
+	kernel         kernel
+	pools          []occupied
+	enginePools    []netip.Prefix
+	versions       []pluginVersion
 
 	firewall    firewall.Report
 	firewallErr error
@@ -71,6 +79,13 @@ type seen struct {
 	commands    commands
 
 	daemon daemon
+}
+
+// occupied is a pool of addresses, and how full it is.
+type occupied struct {
+	pool       pod.Pool
+	used, free uint64
+	err        error
 }
 
 // engineLimit is how long the engine may take for each of two questions.
@@ -93,6 +108,11 @@ func look(ctx context.Context, sources Sources) seen {
 	} else {
 		s.network, s.networkErr = sources.Network(ctx)
 	}
+	for _, pool := range s.network.Pools {
+		used, free, err := network.Occupancy(pool)
+		s.pools = append(s.pools, occupied{pool, used, free, err})
+	}
+	s.versions = askVersions(ctx, s.network.Plugins)
 	s.firewall, s.firewallErr = sources.Firewall(ctx)
 	s.commands = findCommands(ctx)
 	return s
@@ -102,7 +122,12 @@ func (s *seen) lookAtEngine(ctx context.Context, engine Engine) {
 	factsCtx, cancel := context.WithTimeout(ctx, engineLimit)
 	defer cancel()
 	s.engine, s.engineErr = engine.Facts(factsCtx)
-	if s.engineErr != nil || s.image.Err != nil {
+	if s.engineErr != nil {
+		return
+	}
+	// Where it does not tell, there is no overlap to be seen.
+	s.enginePools, _ = engine.Pools(factsCtx)
+	if s.image.Err != nil {
 		return
 	}
 	imageCtx, cancel := context.WithTimeout(ctx, engineLimit)

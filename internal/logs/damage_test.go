@@ -205,7 +205,7 @@ func TestFullStateDisk(t *testing.T) {
 
 // At each step the daemon is killed; what it leaves must do for the next life.
 func TestKilledAtEachStep(t *testing.T) {
-	const kills = 300
+	const kills = 150
 	n := newNode(t)
 	n.engine.maxSize, n.engine.maxFiles = 100<<10, 50
 	n.engine.start()

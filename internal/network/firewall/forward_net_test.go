@@ -368,12 +368,12 @@ func TestDescribe(t *testing.T) {
 
 	netlab.Run(t, `
 		iptables-nft -P FORWARD DROP; iptables-nft -N DOCKER-USER
-		ip6tables-legacy -P FORWARD DROP
+		ip6tables-legacy -P FORWARD DROP; ip6tables-legacy -N ufw6-before-forward
 		nft 'table inet mine { chain f { type filter hook forward priority 10; policy drop; }; }'`)
 	want = Report{
 		Chains: []ForwardChain{
-			{Flavour: "iptables-nft", Drops: true, DockerUser: true},
-			{Flavour: "ip6tables-legacy", Drops: true},
+			{Flavour: "iptables-nft", Drops: true, DockerUser: true, By: []string{"Docker"}},
+			{Flavour: "ip6tables-legacy", Drops: true, By: []string{"ufw"}},
 		},
 		Drops: []string{"table inet mine chain f"},
 		IPv6:  true,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -56,6 +57,7 @@ type forwardChain struct {
 	drops      bool // by policy
 	dockerUser bool // the chain DOCKER-USER is there
 	own        bool // the chain that was asked for is there
+	by         []string
 }
 
 // forwarding is who decides on the forwarded packets of one IP family.
@@ -90,6 +92,13 @@ func inspect(ctx context.Context, v6 bool, own string) (forwarding, error) {
 		}
 	}
 	if inUse {
+		nft.by = setters(func(yield func(string) bool) {
+			for _, c := range chains {
+				if c.Table.Family == nftFamily(v6) && c.Table.Name == "filter" && !yield(c.Name) {
+					return
+				}
+			}
+		})
 		f.chains = append(f.chains, nft)
 	}
 	legacy, inUse, err := inspectLegacy(ctx, tool{v6: v6, legacy: true}, own)
@@ -114,5 +123,6 @@ func inspectLegacy(ctx context.Context, t tool, own string) (forwardChain, bool,
 		drops:      have.policies["FORWARD"] == "DROP",
 		dockerUser: have.has(dockerUser),
 		own:        have.has(own),
+		by:         setters(maps.Keys(have.rules)),
 	}, true, nil
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -25,6 +27,30 @@ type ForwardChain struct {
 	Flavour    string `json:"flavour"` // such as ip6tables-nft
 	Drops      bool   `json:"drops"`   // the policy is DROP
 	DockerUser bool   `json:"dockerUser"`
+	// By are the programs that set policies of FORWARD and have chains in its table.
+	By []string `json:"by,omitempty"`
+}
+
+// setters returns the programs that are known to set the policy of FORWARD and that
+// have chains of these names.
+func setters(chains iter.Seq[string]) []string {
+	var by []string
+	for chain := range chains {
+		program := ""
+		switch chain {
+		case dockerUser:
+			program = "Docker"
+		case "ufw-before-forward", "ufw6-before-forward":
+			program = "ufw"
+		case "KUBE-FORWARD":
+			program = "kube-proxy"
+		}
+		if program != "" && !slices.Contains(by, program) {
+			by = append(by, program)
+		}
+	}
+	slices.Sort(by)
+	return by
 }
 
 // Describe reads, and changes nothing.
@@ -35,7 +61,7 @@ func Describe(ctx context.Context) (Report, error) {
 		seen, err := inspect(ctx, v6, "")
 		errs = append(errs, err)
 		for _, c := range seen.chains {
-			r.Chains = append(r.Chains, ForwardChain{Flavour: c.tool.String(), Drops: c.drops, DockerUser: c.dockerUser})
+			r.Chains = append(r.Chains, ForwardChain{Flavour: c.tool.String(), Drops: c.drops, DockerUser: c.dockerUser, By: c.by})
 		}
 	}
 	drops, err := otherDrops()
