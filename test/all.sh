@@ -17,7 +17,7 @@ part() {
 	echo "=== $name"
 	"$@" 2>&1 | tee "$log" || { ok=FAIL; rc=1; }
 	counted=$(sed -n "s/^$name: //p" "$log" | tail -n 1)
-	results+=("$(printf '%-5s %-5s %4s s  %s' $ok "$name" $((SECONDS - began)) "${counted:-see $log}")")
+	results+=("$(printf '%-5s %-7s %4s s  %s' $ok "$name" $((SECONDS - began)) "${counted:-see $log}")")
 }
 
 # go_test NAME ARGUMENTS... is go test with all its results counted. Nothing is

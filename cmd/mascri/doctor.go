@@ -16,6 +16,7 @@ import (
 	"github.com/mascri/mascri/internal/config"
 	"github.com/mascri/mascri/internal/doctor"
 	"github.com/mascri/mascri/internal/engine"
+	"github.com/mascri/mascri/internal/network"
 	"github.com/mascri/mascri/internal/network/firewall"
 	"github.com/mascri/mascri/internal/pod"
 	"github.com/mascri/mascri/internal/sandboximage"
@@ -90,21 +91,30 @@ func doctorImage(cfg config.Config) doctor.Image {
 	return image
 }
 
-// networkOfACopy tells what a daemon that started now would attach pods to. As a
-// starting daemon makes what is missing in its state directory, it is given a copy
-// of what it decides by, which is thrown away.
+// networkOfACopy tells what a daemon that started now would attach pods to.
 func networkOfACopy(cfg config.Config, eng *engine.Engine, log *slog.Logger) (status pod.NetworkStatus, err error) {
+	err = onACopy(cfg, eng, log, func(n *network.Network) error {
+		status = n.Status()
+		return nil
+	})
+	return status, err
+}
+
+// onACopy asks the network of a daemon that started now. As a starting daemon makes
+// what is missing in its state directory, it is given a copy of what it decides by,
+// which is thrown away.
+func onACopy(cfg config.Config, eng *engine.Engine, log *slog.Logger, ask func(*network.Network) error) (err error) {
 	dir, err := os.MkdirTemp("", "mascri-doctor-")
 	if err != nil {
-		return status, err
+		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	records, err := filepath.Glob(filepath.Join(cfg.StateDir, "attachments", "*.json"))
 	if err != nil {
-		return status, err
+		return err
 	}
 	if err := os.Mkdir(filepath.Join(dir, "attachments"), 0o700); err != nil {
-		return status, err
+		return err
 	}
 	names := []string{"runtime.json", "default-network.json"}
 	for _, path := range records {
@@ -116,19 +126,19 @@ func networkOfACopy(cfg config.Config, eng *engine.Engine, log *slog.Logger) (st
 			continue
 		}
 		if err != nil {
-			return status, err
+			return err
 		}
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
-			return status, err
+			return err
 		}
 	}
 	stateDir := cfg.StateDir
 	cfg.StateDir = dir
 	n, err := newNetwork(cfg, "00000000", eng, nil, log)
 	if err != nil {
-		return status, errors.New(strings.ReplaceAll(err.Error(), dir, stateDir))
+		return errors.New(strings.ReplaceAll(err.Error(), dir, stateDir))
 	}
-	return n.Status(), nil
+	return ask(n)
 }
 
 // wantsColour tells whether w is a terminal whose user has not said no; see

@@ -29,6 +29,7 @@ func newNet(load func() (config.Config, error)) *cobra.Command {
 		newNetStatus(load),
 		newNetList(load),
 		newNetInspect(load),
+		newNetPlan(load),
 	)
 	return group(cmd)
 }

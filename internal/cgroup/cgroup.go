@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -57,13 +58,17 @@ func (c *Cgroups) Set(pid int, id string, resources *cri.LinuxContainerResources
 		return err
 	}
 	for _, f := range files {
-		err := os.WriteFile(f.path, []byte(f.value), 0)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return unknown(f, err)
-		case err != nil:
-			return fmt.Errorf("%s: write %q: %w", f.field, f.value, errors.Join(err, errdefs.ErrInvalidArgument))
+		err := write(f.path, f.value)
+		if err == nil {
+			continue
 		}
+		if _, gone := c.files(pid, id, resources); errdefs.IsNotFound(gone) {
+			return gone
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return unknown(f, err)
+		}
+		return fmt.Errorf("%s: write %q: %w", f.field, f.value, errors.Join(err, errdefs.ErrInvalidArgument))
 	}
 	return nil
 }
@@ -76,13 +81,16 @@ func (c *Cgroups) SetOOMScore(pid int, id string, score int) error {
 		return err
 	}
 	pids, err := os.ReadFile(filepath.Join(directory, "cgroup.procs"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ended(id)
+	}
 	if err != nil {
 		return fmt.Errorf("processes of container %q: %w", id, err)
 	}
 	score = max(score, c.oomFloor)
 	for _, pid := range strings.Fields(string(pids)) {
-		err := os.WriteFile(filepath.Join(c.proc, pid, "oom_score_adj"), []byte(strconv.Itoa(score)), 0)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err := write(filepath.Join(c.proc, pid, "oom_score_adj"), strconv.Itoa(score))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ESRCH) { // it ended meanwhile
 			return fmt.Errorf("oom_score_adj of process %s: %w", pid, err)
 		}
 	}
@@ -99,6 +107,20 @@ type file struct {
 	field string // of the request
 	path  string
 	value string
+}
+
+// write makes no file: the kernel refuses that where there is none, with an error of its own.
+func write(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
+func ended(id string) error {
+	return fmt.Errorf("container %q does not run: %w", id, errdefs.ErrNotFound)
 }
 
 func unknown(f file, err error) error {
@@ -155,7 +177,7 @@ func (c *Cgroups) files(pid int, id string, resources *cri.LinuxContainerResourc
 func (c *Cgroups) directory(pid int, id, controller string) (directory string, unified bool, err error) {
 	text, err := os.ReadFile(filepath.Join(c.proc, strconv.Itoa(pid), "cgroup"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", false, fmt.Errorf("container %q does not run: %w", id, errdefs.ErrNotFound)
+		return "", false, ended(id)
 	}
 	if err != nil {
 		return "", false, fmt.Errorf("cgroup of container %q: %w", id, err)
@@ -165,17 +187,25 @@ func (c *Cgroups) directory(pid int, id, controller string) (directory string, u
 	}
 	_, err = os.Stat(filepath.Join(c.root, "cgroup.controllers"))
 	unified = err == nil
-	for line := range strings.Lines(string(text)) {
+	directory, found := c.find(string(text), controller, unified)
+	if _, gone := os.Stat(directory); found && errors.Is(gone, fs.ErrNotExist) { // the process is, too, by now
+		return "", false, ended(id)
+	}
+	return directory, unified, nil
+}
+
+// find reads /proc/pid/cgroup. Where the kernel has no such controller, it returns a place
+// where there are no limits.
+func (c *Cgroups) find(text, controller string, unified bool) (directory string, found bool) {
+	for line := range strings.Lines(text) {
 		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
-		if len(parts) != 3 {
-			continue
-		}
 		switch {
+		case len(parts) != 3:
 		case unified && parts[1] == "":
-			return filepath.Join(c.root, parts[2]), true, nil
+			return filepath.Join(c.root, parts[2]), true
 		case !unified && slices.Contains(strings.Split(parts[1], ","), controller):
-			return filepath.Join(c.root, controller, parts[2]), false, nil
+			return filepath.Join(c.root, controller, parts[2]), true
 		}
 	}
-	return filepath.Join(c.root, controller), unified, nil // the kernel has no such controller
+	return filepath.Join(c.root, controller), false
 }

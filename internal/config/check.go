@@ -101,12 +101,12 @@ func checkAddress(address string) error {
 	return nil
 }
 
-// checkPair checks a path that may be empty, and then the other's must be, too.
+// checkPair checks a path that may be empty; where it is not, the other's must not be.
 func checkPair(path, otherKey, other string) error {
 	switch {
-	case path == "" && other == "":
+	case path == "":
 		return nil
-	case path == "" || other == "":
+	case other == "":
 		return fmt.Errorf("certificate and key go together: set %s as well, or neither", otherKey)
 	}
 	return checkPath(path)

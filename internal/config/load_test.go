@@ -61,9 +61,13 @@ func TestLaterSourceWins(t *testing.T) {
 		"state_dir":               "--state-dir",
 		"sandbox_image":           "default",
 		"engine.host":             "--engine-host",
+		"engine.shared_shims":     "default",
 		"network.config_dir":      "default",
 		"network.bin_dirs":        dir + "/config.d/20-b.toml:2:12",
 		"network.default_network": dir + "/config.d/20-b.toml:2:31",
+		"streaming.address":       "default",
+		"streaming.tls_cert_file": "default",
+		"streaming.tls_key_file":  "default",
 	}
 	got := map[string]string{}
 	for _, o := range options() {
@@ -81,6 +85,7 @@ func TestEveryFlagReplacesEveryOption(t *testing.T) {
 	err := set.Parse([]string{
 		"--config=" + dir + "/config.toml", "--socket=/s", "--state-dir=/d", "--log-level=error", "--sandbox-image=i:1",
 		"--engine-host=unix:///e", "--cni-conf-dir=/c", "--cni-bin-dir=/b1", "--cni-bin-dir=/b2", "--default-network=false",
+		"--shared-shims=false", "--streaming-address=[::1]:7", "--streaming-tls-cert-file=/cert", "--streaming-tls-key-file=/key",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -91,8 +96,9 @@ func TestEveryFlagReplacesEveryOption(t *testing.T) {
 	}
 	want := Config{
 		Socket: "/s", StateDir: "/d", LogLevel: "error", SandboxImage: "i:1",
-		Engine:  Engine{Host: "unix:///e"},
-		Network: Network{ConfigDir: "/c", BinDirs: []string{"/b1", "/b2"}, DefaultNetwork: false},
+		Engine:    Engine{Host: "unix:///e"},
+		Network:   Network{ConfigDir: "/c", BinDirs: []string{"/b1", "/b2"}, DefaultNetwork: false},
+		Streaming: Streaming{Address: "[::1]:7", TLSCertFile: "/cert", TLSKeyFile: "/key"},
 	}
 	if diff := cmp.Diff(want, l.Config); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
@@ -140,6 +146,13 @@ func TestErrorsNameThePlaceAndTheFix(t *testing.T) {
 		{"no binary directory", "[network]\nbin_dirs = []\n", "2:1: network.bin_dirs: is empty: name at least one directory, such as /opt/cni/bin"},
 		{"relative binary directory", "network.bin_dirs = ['/a', 'b']\n", `1:1: network.bin_dirs: "b" is not an absolute path: begin it with /`},
 		{"two binary directories in one", "network.bin_dirs = ['/a:/b']\n", `1:1: network.bin_dirs: "/a:/b" contains a colon, which separates directories in CNI_PATH: write one directory per entry`},
+		{"streams on a name", "streaming.address = 'localhost:1'\n", `1:1: streaming.address: "localhost" is no IP address: write one such as 127.0.0.1`},
+		{"streams without a port", "streaming.address = '127.0.0.1'\n", `1:1: streaming.address: "127.0.0.1" is not host:port: write one such as 127.0.0.1:0`},
+		{"streams on no port", "streaming.address = '127.0.0.1:99999'\n", `1:1: streaming.address: "99999" is no port: write 0 to 65535`},
+		{
+			"certificate without a key", "streaming.tls_cert_file = '/c'\n",
+			`1:1: streaming.tls_cert_file: certificate and key go together: set streaming.tls_key_file as well, or neither`,
+		},
 		{
 			"several wrong values", "log_level = 'x'\n[network]\nconfig_dir = 'x'\n",
 			`1:1: log_level: "x" is no log level: write debug, info, warn or error` + "\n" + `3:1: network.config_dir: "x" is not an absolute path: begin it with /`,

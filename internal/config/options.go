@@ -1,5 +1,7 @@
 package config
 
+import "slices"
+
 // An option is one setting: a key of the files and a flag of the command line.
 type option struct {
 	key   string // dotted, such as "network.bin_dirs"
@@ -15,6 +17,10 @@ type option struct {
 // options is the one list of all settings. Flags, "config default" and "config
 // show" are made from it; keys without a dot come first, as TOML needs them.
 func options() []option {
+	return slices.Concat(daemonOptions(), engineOptions(), networkOptions(), streamingOptions())
+}
+
+func daemonOptions() []option {
 	return []option{
 		{
 			key: "socket", flag: "socket",
@@ -44,6 +50,11 @@ func options() []option {
 			field: func(c *Config) any { return &c.SandboxImage },
 			check: func(c Config) error { return checkImage(c.SandboxImage) },
 		},
+	}
+}
+
+func engineOptions() []option {
+	return []option{
 		{
 			key: "engine.host", flag: "engine-host",
 			usage: "socket of Docker Engine, on this machine",
@@ -60,6 +71,11 @@ func options() []option {
 			field: func(c *Config) any { return &c.Engine.SharedShims },
 			check: func(Config) error { return nil },
 		},
+	}
+}
+
+func networkOptions() []option {
+	return []option{
 		{
 			key: "network.config_dir", flag: "cni-conf-dir",
 			usage: "directory of the CNI configs",
@@ -82,6 +98,11 @@ func options() []option {
 			field: func(c *Config) any { return &c.Network.DefaultNetwork },
 			check: func(Config) error { return nil },
 		},
+	}
+}
+
+func streamingOptions() []option {
+	return []option{
 		{
 			key: "streaming.address", flag: "streaming-address",
 			usage: "where exec, attach and port-forward connections are taken, host:port",

@@ -63,12 +63,10 @@ func (s *Server) containerStatus(c pod.Container) *cri.ContainerStatus {
 		StopSignal:  c.StopSignal,
 	}
 	if status.State == cri.ContainerState_CONTAINER_EXITED {
-		// A start that failed is an end without a beginning, and Docker notes no time.
-		ended := c.FinishedAt
-		if ended.IsZero() {
-			ended = c.CreatedAt
-		}
-		status.FinishedAt, status.ExitCode = ended.UnixNano(), int32(c.ExitCode)
+		// Docker notes no time for a start that failed, and for the start of a container
+		// that ends at once one after its end.
+		ended := max(c.CreatedAt.UnixNano(), nanos(c.StartedAt), nanos(c.FinishedAt))
+		status.FinishedAt, status.ExitCode = ended, int32(c.ExitCode)
 		status.Reason, status.Message = reason(c)
 	}
 	return status

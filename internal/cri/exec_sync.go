@@ -2,6 +2,7 @@ package cri
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,7 +37,7 @@ func (s *Server) ExecSync(ctx context.Context, req *cri.ExecSyncRequest) (*cri.E
 	}
 	var stdout, stderr output
 	code, err := s.opts.Execs.Exec(ctx, container.ID, req.GetCmd(), pod.Streams{Stdout: &stdout, Stderr: &stderr})
-	if err != nil && context.Cause(ctx) == errTimeout {
+	if err != nil && errors.Is(context.Cause(ctx), errTimeout) {
 		err = fmt.Errorf("it did not end within %d s and was killed: %w", req.GetTimeout(), err)
 	}
 	if err != nil {

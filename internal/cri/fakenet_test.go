@@ -80,18 +80,23 @@ func (n *fakeNetwork) Attach(ctx context.Context, req pod.AttachRequest) (pod.At
 	return a, nil
 }
 
-func (n *fakeNetwork) Detach(ctx context.Context, id string) error {
+func (n *fakeNetwork) Detach(ctx context.Context, id string, ended func() error) error {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	a, ok := n.attachments[id]
-	if !ok {
-		return nil
+	if ok {
+		a.Phase = pod.Detaching
+		n.attachments[id] = a
 	}
-	a.Phase = pod.Detaching
-	n.attachments[id] = a
-	if err := errors.Join(ctx.Err(), n.failDetach); err != nil {
+	err := errors.Join(ctx.Err(), n.failDetach)
+	n.mu.Unlock()
+	if ended != nil {
+		err = errors.Join(ended(), err)
+	}
+	if !ok || err != nil {
 		return err
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	delete(n.attachments, id)
 	return nil
 }

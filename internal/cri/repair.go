@@ -209,7 +209,7 @@ func (s *Server) repairLocked(ctx context.Context, id string) error {
 		if a != nil {
 			s.log.Info("sandbox was removed behind our back; giving back its network", "sandbox", id)
 		}
-		err = errors.Join(s.opts.Network.Detach(ctx, id), s.forgetContainer(ctx, id), s.opts.Index.Refresh(ctx, id))
+		err = errors.Join(s.opts.Network.Detach(ctx, id, nil), s.forgetContainer(ctx, id), s.opts.Index.Refresh(ctx, id))
 		s.sweep()
 		return err
 	case errors.Is(err, pod.ErrForeign):

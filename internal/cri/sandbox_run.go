@@ -139,7 +139,7 @@ func (s *Server) runSteps(ctx context.Context, spec pod.SandboxSpec, back *undo.
 			return id, err
 		}
 	}
-	back.Push("attach", func(ctx context.Context) error { return s.opts.Network.Detach(ctx, id) })
+	back.Push("attach", func(ctx context.Context) error { return s.opts.Network.Detach(ctx, id, nil) })
 	s.opts.Step("hosts")
 	if err = s.files.finish(sandbox, attachment); err != nil {
 		return id, err
@@ -219,27 +219,17 @@ func (s *Server) uncreate(ctx context.Context, name string) error {
 }
 
 func (s *Server) attachRequest(sandbox pod.Sandbox) pod.AttachRequest {
-	config := sandbox.Config
-	return pod.AttachRequest{
-		SandboxID: sandbox.ID,
-		Namespace: config.GetMetadata().GetNamespace(),
-		Name:      config.GetMetadata().GetName(),
-		UID:       config.GetMetadata().GetUid(),
-		PID:       sandbox.PID,
-		Confirm: func(ctx context.Context) error {
-			now, err := s.opts.Engine.Inspect(ctx, sandbox.ID)
-			if err != nil {
-				return err
-			}
-			if !now.Running || now.PID != sandbox.PID {
-				return fmt.Errorf("the sandbox process ended right after its start, with exit code %d; see docker logs %s: %w", now.ExitCode, sandbox.ID, errdefs.ErrFailedPrecondition)
-			}
-			return nil
-		},
-		PortMappings: config.GetPortMappings(),
-		Annotations:  config.GetAnnotations(),
-		CgroupParent: config.GetLinux().GetCgroupParent(),
-		DNS:          config.GetDnsConfig(),
-		Sysctls:      config.GetLinux().GetSysctls(),
+	req := pod.RequestOf(sandbox.ID, sandbox.Config)
+	req.PID = sandbox.PID
+	req.Confirm = func(ctx context.Context) error {
+		now, err := s.opts.Engine.Inspect(ctx, sandbox.ID)
+		if err != nil {
+			return err
+		}
+		if !now.Running || now.PID != sandbox.PID {
+			return fmt.Errorf("the sandbox process ended right after its start, with exit code %d; see docker logs %s: %w", now.ExitCode, sandbox.ID, errdefs.ErrFailedPrecondition)
+		}
+		return nil
 	}
+	return req
 }

@@ -103,8 +103,9 @@ type Network interface {
 	// Attach cleans up after itself when it fails. Where even that fails, Attachment
 	// shows what is left, to be detached later.
 	Attach(ctx context.Context, req pod.AttachRequest) (pod.Attachment, error)
-	// Detach is idempotent.
-	Detach(ctx context.Context, sandboxID string) error
+	// Detach is idempotent. It begins at once and waits for ended before it forgets
+	// anything, whose error is Detach's; nil: the sandbox's process does not run.
+	Detach(ctx context.Context, sandboxID string, ended func() error) error
 	Attachment(sandboxID string) (pod.Attachment, bool) // from memory
 	Attachments() []pod.Attachment                      // from memory
 	Status() pod.NetworkStatus                          // from memory

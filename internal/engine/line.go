@@ -32,8 +32,9 @@ var errNobodyReads = errors.New("nobody takes the output any more")
 func (l *line) carry(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	output := make(chan error, 1)
-	go func() { output <- l.copyOutput() }()
+	var outputErr error
+	output := make(chan struct{})
+	go func() { defer close(output); outputErr = l.copyOutput() }()
 	if l.streams.Stdin != nil {
 		go l.copyInput()
 	}
@@ -41,9 +42,9 @@ func (l *line) carry(ctx context.Context) error {
 		go l.follow(ctx)
 	}
 	select {
-	case err := <-output:
+	case <-output:
 		l.conn.Close()
-		return err
+		return outputErr
 	case <-ctx.Done():
 		l.conn.Close()
 		<-output // writes nothing any more

@@ -55,7 +55,7 @@ func (n *Network) attach(ctx context.Context, req pod.AttachRequest) (record, er
 	}
 	if err := n.add(ctx, &rec); err != nil {
 		err = fmt.Errorf("%s: %w", rec.origin(), err)
-		return record{}, afterCleaning(err, n.undo(context.WithoutCancel(ctx), n.dels, rec))
+		return record{}, afterCleaning(err, n.undo(context.WithoutCancel(ctx), n.dels, rec, hasEnded))
 	}
 	return rec, nil
 }

@@ -88,6 +88,22 @@ type AttachRequest struct {
 	Sysctls      map[string]string // of the pod, set already; what they say of IPv6 stays
 }
 
+// RequestOf is what a sandbox's config asks of the network. PID and Confirm are for
+// the caller to set.
+func RequestOf(sandboxID string, config *cri.PodSandboxConfig) AttachRequest {
+	return AttachRequest{
+		SandboxID:    sandboxID,
+		Namespace:    config.GetMetadata().GetNamespace(),
+		Name:         config.GetMetadata().GetName(),
+		UID:          config.GetMetadata().GetUid(),
+		PortMappings: config.GetPortMappings(),
+		Annotations:  config.GetAnnotations(),
+		CgroupParent: config.GetLinux().GetCgroupParent(),
+		DNS:          config.GetDnsConfig(),
+		Sysctls:      config.GetLinux().GetSysctls(),
+	}
+}
+
 // NetworkStatus is the answer to "can a pod be attached now", from memory.
 type NetworkStatus struct {
 	Ready   bool   `json:"ready"`

@@ -209,16 +209,14 @@ func (c container) cgroup(t *testing.T, controller, file string) string {
 	return ""
 }
 
-// mounted returns the options of what is mounted at a path in the container, and the
-// optional fields of mountinfo (propagation); "" where nothing is.
-func (c container) mounted(t *testing.T, path string) (options, propagation string) {
+// mounted returns the options of what is mounted at a path in the container; "" where
+// nothing is.
+func (c container) mounted(t *testing.T, path string) (options string) {
 	t.Helper()
 	for line := range strings.Lines(c.proc(t, "mountinfo")) {
-		head, _, _ := strings.Cut(line, " - ")
-		fields := strings.Fields(head)
-		if fields[4] == path {
-			options, propagation = fields[5], strings.Join(fields[6:], " ")
+		if fields := strings.Fields(line); fields[4] == path {
+			options = fields[5]
 		}
 	}
-	return options, propagation
+	return options
 }

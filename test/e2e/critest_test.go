@@ -3,11 +3,9 @@ package e2e
 import (
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -54,49 +52,24 @@ func TestPodSeesNoPortsOfTheHost(t *testing.T) {
 	port := fmt.Sprintf(":%d ", listener.Addr().(*net.TCPAddr).Port)
 	bothEngines(t, func(t *testing.T, version enginetest.Version) {
 		n := newNode(t, version, userConf())
+		busybox := &cri.ImageSpec{Image: "registry.k8s.io/e2e-test-images/busybox:1.29-2"}
+		if _, err := n.image.PullImage(t.Context(), &cri.PullImageRequest{Image: busybox}); err != nil {
+			t.Fatal(err)
+		}
 		for network, want := range map[cri.NamespaceMode]bool{cri.NamespaceMode_POD: false, cri.NamespaceMode_NODE: true} {
 			options := &cri.NamespaceOption{Network: network}
 			pod := config(strings.ToLower(network.String()))
 			pod.LogDirectory = t.TempDir()
 			pod.Linux = &cri.LinuxPodSandboxConfig{SecurityContext: &cri.LinuxSandboxSecurityContext{NamespaceOptions: options}}
-			log := n.logOf(t, pod, &cri.ContainerConfig{
-				Metadata: &cri.ContainerMetadata{Name: "netstat"},
-				Image:    &cri.ImageSpec{Image: "registry.k8s.io/e2e-test-images/busybox:1.29-2"},
-				Command:  []string{"sh", "-c", "netstat -ln; echo that is all"},
-				LogPath:  "log",
-				Linux:    &cri.LinuxContainerConfig{SecurityContext: &cri.LinuxContainerSecurityContext{NamespaceOptions: options}},
-			}, "that is all")
+			sandbox := n.runPod(t, pod)
+			log := n.runContainer(t, &cri.CreateContainerRequest{PodSandboxId: sandbox.id, SandboxConfig: pod, Config: &cri.ContainerConfig{
+				Metadata: &cri.ContainerMetadata{Name: "netstat"}, Image: busybox, LogPath: "log", Command: []string{"netstat", "-ln"},
+				Linux: &cri.LinuxContainerConfig{SecurityContext: &cri.LinuxContainerSecurityContext{NamespaceOptions: options}},
+			}}).output(t)
 			if strings.Contains(log, port) != want {
 				t.Errorf("network %v: netstat shows the host's port %s: %t, want %t\n%s", network, port, !want, want, log)
 			}
+			n.removePod(t, sandbox.id)
 		}
 	})
-}
-
-// logOf runs a pod with a container and returns the container's log once last is in it.
-func (n *node) logOf(t *testing.T, pod *cri.PodSandboxConfig, container *cri.ContainerConfig, last string) (log string) {
-	t.Helper()
-	sandbox := n.runPod(t, pod)
-	defer n.removePod(t, sandbox.id)
-	if _, err := n.image.PullImage(t.Context(), &cri.PullImageRequest{Image: container.GetImage()}); err != nil {
-		t.Fatal(err)
-	}
-	created, err := n.cri.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: sandbox.id, Config: container, SandboxConfig: pod})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := n.cri.StartContainer(t.Context(), &cri.StartContainerRequest{ContainerId: created.GetContainerId()}); err != nil {
-		t.Fatal(err)
-	}
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		text, err := os.ReadFile(filepath.Join(pod.GetLogDirectory(), container.GetLogPath()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if log = string(text); strings.Contains(log, last) {
-			return log
-		}
-	}
-	t.Fatalf("the log does not come to %q:\n%s", last, log)
-	return ""
 }

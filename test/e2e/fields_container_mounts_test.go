@@ -169,7 +169,7 @@ func wantWritable(mount, below bool) func(*testing.T, *bench, container) {
 	return func(t *testing.T, _ *bench, c container) {
 		t.Helper()
 		for path, want := range map[string]bool{"/mnt": mount, "/mnt/below": below} {
-			if options, _ := c.mounted(t, path); strings.HasPrefix(options, "rw") != want || options == "" {
+			if options := c.mounted(t, path); strings.HasPrefix(options, "rw") != want || options == "" {
 				t.Errorf("%s is mounted %q, writable: want %v", path, options, want)
 			}
 		}
@@ -186,7 +186,7 @@ func wantPropagation(toContainer, toHost bool) func(*testing.T, *bench, containe
 		t.Helper()
 		m := c.status.GetMounts()[0]
 		mountTmpfs(t, filepath.Join(m.GetHostPath(), "host"))
-		if options, _ := c.mounted(t, "/mnt/host"); (options != "") != toContainer {
+		if options := c.mounted(t, "/mnt/host"); (options != "") != toContainer {
 			t.Errorf("a mount on the host is in the container as %q, want it there: %v", options, toContainer)
 		}
 		run(t, "nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", c.pid(t)), "--wd=/", "/bin/busybox", "mount", "-t", "tmpfs", "tmpfs", "/mnt/container")

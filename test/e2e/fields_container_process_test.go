@@ -22,7 +22,7 @@ var processFields = merge(map[string]containerField{
 		if got := c.uname(t); got != b.pod.uname(t) {
 			t.Errorf("hostname %q, the pod's is %q", got, b.pod.uname(t))
 		}
-		if options, _ := c.mounted(t, "/dev/shm"); options == "" {
+		if options := c.mounted(t, "/dev/shm"); options == "" {
 			t.Error("nothing is mounted at /dev/shm")
 		}
 		wantSharedFile(t, b.pod, c.sandbox, "/dev/shm/"+c.id)

@@ -136,7 +136,7 @@ func wantOption(text string, want bool) func(*testing.T, *bench, container) {
 func wantMounted(path, options string) func(*testing.T, *bench, container) {
 	return func(t *testing.T, _ *bench, c container) {
 		t.Helper()
-		if got, _ := c.mounted(t, path); !strings.HasPrefix(got, options) {
+		if got := c.mounted(t, path); !strings.HasPrefix(got, options) {
 			t.Errorf("%s is mounted %q, want %s", path, got, options)
 		}
 	}
@@ -146,7 +146,7 @@ func wantNotMounted(paths ...string) func(*testing.T, *bench, container) {
 	return func(t *testing.T, _ *bench, c container) {
 		t.Helper()
 		for _, path := range paths {
-			if got, _ := c.mounted(t, path); got != "" {
+			if got := c.mounted(t, path); got != "" {
 				t.Errorf("%s is mounted %q", path, got)
 			}
 		}
