@@ -156,6 +156,9 @@ func (s *Server) recoverContainers() {
 		})
 	}
 	_ = group.Wait() // each has logged its own
+	if err := s.opts.Logs.Sweep(ctx, s.isKnown); err != nil {
+		s.log.Warn("what is kept of the logs of former containers could not be deleted", "error", err)
+	}
 }
 
 // limitAgain does what the crash may have come before. One that can't be limited must not
