@@ -103,17 +103,17 @@ func fetch(url string) (string, error) {
 	return string(text), err
 }
 
-// fetchUntil reads an answer that does not end, up to its last words.
-func fetchUntil(url, last string) (string, error) {
+// fetchUntil reads an answer that does not end, up to its last words or for a limit.
+func fetchUntil(url, last string, limit time.Duration) (string, error) {
 	client := *insecure13
-	client.Timeout = 2 * time.Minute
+	client.Timeout = limit
 	resp, err := client.Get(url)
 	if err != nil {
 		return "", err
 	}
 	defer resp.Body.Close()
 	var text bytes.Buffer
-	for chunk := make([]byte, 32<<10); !strings.HasSuffix(text.String(), last); {
+	for chunk := make([]byte, 32<<10); !bytes.HasSuffix(text.Bytes(), []byte(last)); {
 		n, err := resp.Body.Read(chunk)
 		text.Write(chunk[:n])
 		if err != nil {

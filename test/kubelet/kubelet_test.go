@@ -43,6 +43,18 @@ var behaviours = []string{
 	"a terminal of its client's size by WebSocket",
 	"port-forward by SPDY",
 	"port-forward by WebSocket",
+	"stats/summary tells what a container uses",
+	"disk figures of the images' file system are true",
+	"pods survive a kubelet that is killed",
+	"pods survive MasCRI's being killed",
+	"pods survive an engine that restarts with live-restore",
+	"stats/summary tells what a pod uses, with PodAndContainerStatsFromCRI",
+	"metrics/cadvisor tells of pods, with PodAndContainerStatsFromCRI",
+	"the kubelet knows by events, with EventedPLEG",
+	"containers that ended are collected",
+	"unused images are collected, and never the sandbox image",
+	"deleted pods leave nothing",
+	"pods are made again after an engine that restarts without live-restore",
 }
 
 // shown are the behaviours that were seen. It is safe for concurrent use.
@@ -77,24 +89,42 @@ func (b bench) shows(t *testing.T, name, format string, args ...any) {
 	b.shown.is(t, name, format, args...)
 }
 
+// step is a group of behaviours.
+type step struct {
+	name string
+	show func(*testing.T, bench)
+}
+
 func TestKubelet(t *testing.T) {
 	if _, err := os.Stat(filepath.Join("../..", "bin/kubelet")); err != nil {
 		t.Skip("there is no bin/kubelet: run make test-kubelet")
 	}
 	s := &shown{}
-	b := bench{newNode(t), s}
-	t.Run("beside each other", func(t *testing.T) {
-		for name, group := range map[string]func(*testing.T, bench){
-			"pods": pods, "order": order, "back-off": backOff, "probes": probes, "hooks": hooks, "grace": grace,
-			"stop signal": stopSignal, "volumes": volumes, "environment": environment, "network": network, "resources": resources,
-			"out of memory": outOfMemory, "security": security, "image policies": imagePolicies, "image credentials": imageCredentials,
-			"logs": logs, "rotation": rotation, "streams": streams,
+	t.Run("with live-restore", func(t *testing.T) {
+		b := bench{newNode(t, "--live-restore"), s}
+		t.Run("beside each other", func(t *testing.T) {
+			for _, step := range []step{
+				{"pods", pods}, {"order", order}, {"back-off", backOff}, {"probes", probes}, {"hooks", hooks}, {"grace", grace},
+				{"stop signal", stopSignal}, {"volumes", volumes}, {"environment", environment}, {"network", network},
+				{"resources", resources}, {"out of memory", outOfMemory}, {"security", security}, {"image policies", imagePolicies},
+				{"image credentials", imageCredentials}, {"logs", logs}, {"rotation", rotation}, {"streams", streams}, {"stats", stats},
+			} {
+				t.Run(step.name, func(t *testing.T) {
+					t.Parallel()
+					step.show(t, b)
+				})
+			}
+		})
+		for _, step := range []step{
+			{"restarts", restarts}, {"stats from CRI", statsFromCRI}, {"events", events}, {"container collection", containerCollection},
+			{"image collection", imageCollection}, {"deletion", deletion},
 		} {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				group(t, b)
-			})
+			t.Run(step.name, func(t *testing.T) { step.show(t, b) })
 		}
+	})
+	t.Run("without live-restore", func(t *testing.T) {
+		b := bench{newNode(t), s}
+		t.Run("made again", func(t *testing.T) { madeAgain(t, b) })
 	})
 	absent := 0
 	for _, name := range behaviours {

@@ -65,7 +65,7 @@ containers:
 	p := b.untilReady(t, "rotation")
 	followed := make(chan string, 1)
 	go func() {
-		text, _ := fetchUntil("https://127.0.0.1:"+port+"/containerLogs/default/rotation"+suffix+"/main?follow=true", "end\n")
+		text, _ := fetchUntil("https://127.0.0.1:"+port+"/containerLogs/default/rotation"+suffix+"/main?follow=true", "end\n", time.Minute)
 		followed <- text
 	}()
 	dir := "/var/log/pods/default_rotation" + suffix + "_" + p.Metadata.UID + "/main"
@@ -87,13 +87,8 @@ containers:
 	if len(files) < 3 {
 		t.Errorf("files %v: it was not rotated under load", files)
 	}
-	select {
-	case text := <-followed:
-		if missing := inOrder(strings.Split(strings.TrimSuffix(text, "\n"), "\n"), lines); missing != "" {
-			t.Errorf("who followed: %s", missing)
-		}
-	case <-time.After(30 * time.Second):
-		t.Error("who follows does not come to the end")
+	if missing := inOrder(strings.Split(strings.TrimSuffix(<-followed, "\n"), "\n"), lines); missing != "" {
+		t.Errorf("who followed: %s", missing)
 	}
 	b.shows(t, "logs rotate under load and nothing is lost", "%d lines in %d files, all in order; all of them by follow=true, too", lines, len(files))
 }

@@ -1,6 +1,7 @@
 package kubelet
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -36,14 +37,14 @@ containers:
 			t.Errorf("%s has no %s on eth0:\n%s", name, p.Status.PodIP, seen)
 		}
 	}
-	running, err := b.get("/runningpods/")
-	if err != nil {
-		t.Error(err)
-	}
 	for _, name := range names {
-		if !strings.Contains(running, `"name":"`+name+suffix+`"`) {
-			t.Errorf("%s is not in /runningpods: %s", name, running)
-		}
+		await(t, 10*time.Second, name+" is in /runningpods", func() (string, error) { // it has a cache
+			running, err := b.get("/runningpods/")
+			if err == nil && !strings.Contains(running, `"name":"`+name+suffix+`"`) {
+				err = errors.New(running)
+			}
+			return running, err
+		})
 	}
 	b.shows(t, "static pods come up with an IP from CNI", "%v, as MasCRI and ip in the pods say; all in /runningpods", ips)
 }
