@@ -74,6 +74,6 @@ func (d *daemon) kill() error {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return err
 	}
-	<-d.ended
+	_ = <-d.ended // it was killed
 	return nil
 }

@@ -24,7 +24,7 @@ func (r *results) markdown(w io.Writer) {
 		fmt.Fprintf(w, "| %d | %s | %s | %d | %.2f | %.0f | %.0f |\n", p.Pods, r.title(p.Contestant), p.Name, p.Count, p.CPUPerMinute, p.RSS, p.PSS)
 	}
 	fmt.Fprintf(w, "\nA client polls as the kubelet does: the lists every second, the statuses of each pod once a minute, ListContainerStats\n"+
-		"every ten seconds. Short-lived are processes that those start, and an error of up to 10 ms for each process.\n")
+		"every ten seconds. The rest is of processes that began and ended meanwhile, and of rounding to 10 ms a process.\n")
 	r.valueTable(w)
 	fmt.Fprint(w, "\n## What is measured\n\n")
 	for _, m := range measures {

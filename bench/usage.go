@@ -122,7 +122,8 @@ func keyed(path string) (map[string]int64, error) {
 	return values, nil
 }
 
-// between says what was used from first to last, by name; "short-lived" is what neither has.
+// between says what was used from first to last, by name. The rest is of processes
+// that began and ended meanwhile, and of rounding.
 func between(first, last use, length time.Duration, contestant string, pods int) []process {
 	var processes []process
 	rest := last.cpu - first.cpu
@@ -132,6 +133,5 @@ func between(first, last use, length time.Duration, contestant string, pods int)
 		rest -= took
 		processes = append(processes, process{contestant, pods, name, p.count, took.Seconds() / length.Minutes(), p.rss / 1e6, p.pss / 1e6})
 	}
-	// Their times are rounded to 10 ms.
-	return append(processes, process{Contestant: contestant, Pods: pods, Name: "short-lived", CPUPerMinute: max(0, rest.Seconds()) / length.Minutes()})
+	return append(processes, process{Contestant: contestant, Pods: pods, Name: "rest", CPUPerMinute: max(0, rest.Seconds()) / length.Minutes()})
 }
