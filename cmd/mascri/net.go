@@ -31,6 +31,7 @@ func newNet(load func() (config.Config, error)) *cobra.Command {
 		newNetInspect(load),
 		newNetPlan(load),
 		newNetProbe(load),
+		newNetCapture(load),
 	)
 	return group(cmd)
 }

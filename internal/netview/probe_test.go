@@ -103,8 +103,8 @@ func TestProbeNamesTheFailingHop(t *testing.T) {
 	veth := node.Pods[0].Host.Link // the client's
 	for _, tt := range []struct {
 		name, spoil, mend string
-		aim                Aim
-		want               []string
+		aim               Aim
+		want              []string
 	}{
 		{"eth0 is down", "ip -n WEB link set eth0 down", "ip -n WEB link set eth0 up; ip -n WEB route add default via 10.88.0.1; ip -n WEB addr replace fd00:88::2/64 dev eth0 nodad", Aim{},
 			[]string{"fail eth0: eth0 of the pod is down @eth0"}},
