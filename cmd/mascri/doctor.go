@@ -172,9 +172,11 @@ func onACopy(cfg config.Config, eng *engine.Engine, log *slog.Logger, ask func(*
 
 // wantsColour tells whether w is a terminal whose user has not said no; see
 // https://no-color.org.
-func wantsColour(w io.Writer) bool {
+func wantsColour(w io.Writer) bool { return os.Getenv("NO_COLOR") == "" && isTerminal(w) }
+
+func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" {
+	if !ok {
 		return false
 	}
 	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
