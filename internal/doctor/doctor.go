@@ -54,6 +54,7 @@ func judge(s seen) Report {
 		checkDefaultNetwork,
 		checkSubnets,
 		checkDirty,
+		checkLeaks,
 		checkForwarding,
 		checkForwardPolicy,
 		checkIPTables,
