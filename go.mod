@@ -2,6 +2,12 @@ module github.com/mascri/mascri
 
 go 1.26.0
 
+// Where make puts what it builds and what tests say.
+ignore (
+	./bin
+	./out
+)
+
 require (
 	github.com/containerd/cgroups/v3 v3.1.3
 	github.com/containerd/errdefs v1.0.0

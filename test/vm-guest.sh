@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm-guest.sh smoke|image is what the VM runs.
+# vm-guest.sh smoke|workloads|image is what the VM runs.
 cd "$(dirname "$0")/.." || exit 1
 say() { echo "guest: $*"; }
 rc=0
@@ -18,6 +18,7 @@ say "docker $(docker version -f '{{.Server.Version}}'), cgroup driver $(docker i
 say "FORWARD policy: $(iptables -S FORWARD | head -n 1)"
 case $1 in
 smoke) smoke ;;
+workloads) try test/workloads.sh ;;
 image) try test/image.sh ;;
 esac
 say "exit code $rc"

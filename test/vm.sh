@@ -1,11 +1,13 @@
 #!/bin/bash
-# vm.sh build | smoke | image | shell
+# vm.sh build | smoke | workloads | image | shell
 #
 # A Debian VM with what most nodes have and few build machines: systemd as the first
 # process, cgroup v2, a current kernel and a current Docker Engine.
 #
 #   build  makes its disk in $VM_DIR, once: some minutes, 1.5 GB
 #   smoke  boots it, runs the demo in it and prints what it said; exit code: the demo's
+#   workloads
+#          boots it and looks at containers' limits in cgroup v2, and runs specs of critest
 #   image  boots it and tries the container image of image/Dockerfile in it, the same way
 #   shell  boots it with a shell on this terminal; "poweroff" ends it
 #
@@ -132,7 +134,7 @@ boot() {
 # payload gathers in directory $1 what the guest needs: binaries and scripts.
 payload() {
 	mkdir -p "$1"/{bin,test}
-	cp -a "$root"/bin/{mascri,crictl,cni} "$1/bin/"
+	cp -a "$root"/bin/{mascri,crictl,critest,cni} "$1/bin/"
 	cp -a "$root"/test/*.sh "$1/test/"
 	cp -a "$root"/{examples,image,.dockerignore} "$1/"
 }
@@ -167,7 +169,7 @@ shell() {
 
 case ${1:-} in
 build) need; build ;;
-smoke | image | shell)
+smoke | workloads | image | shell)
 	need
 	[ -f "$dir/root.img" ] || build
 	if [ "$1" = shell ]; then shell; else try "$1"; fi

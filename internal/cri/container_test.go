@@ -1,13 +1,9 @@
 package cri_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
@@ -16,116 +12,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mascri/mascri/internal/engine/enginetest"
-	"github.com/mascri/mascri/internal/pod"
 )
-
-const logDirectory = "/var/log/pods/of-the-test"
-
-// containerConfig is of a container that runs the fake's program with words.
-func containerConfig(name string, words ...string) *runtimeapi.ContainerConfig {
-	return &runtimeapi.ContainerConfig{
-		Metadata: &runtimeapi.ContainerMetadata{Name: name}, Image: imageSpec(enginetest.FakeImage), Args: words, LogPath: name + "/0.log",
-		Linux: &runtimeapi.LinuxContainerConfig{SecurityContext: &runtimeapi.LinuxContainerSecurityContext{}, Resources: &runtimeapi.LinuxContainerResources{}},
-	}
-}
-
-func (d *daemon) create(ctx context.Context, sandbox string, config *runtimeapi.ContainerConfig) (string, error) {
-	resp, err := d.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{
-		PodSandboxId: sandbox, Config: config, SandboxConfig: &runtimeapi.PodSandboxConfig{LogDirectory: logDirectory},
-	})
-	return resp.GetContainerId(), err
-}
-
-func (d *daemon) mustCreate(t *testing.T, sandbox string, config *runtimeapi.ContainerConfig) string {
-	t.Helper()
-	id, err := d.create(t.Context(), sandbox, config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return id
-}
-
-func (d *daemon) start(t *testing.T, id string) error {
-	t.Helper()
-	_, err := d.StartContainer(t.Context(), &runtimeapi.StartContainerRequest{ContainerId: id})
-	return err
-}
-
-func (d *daemon) mustStart(t *testing.T, sandbox string, config *runtimeapi.ContainerConfig) string {
-	t.Helper()
-	id := d.mustCreate(t, sandbox, config)
-	if err := d.start(t, id); err != nil {
-		t.Fatal(err)
-	}
-	return id
-}
-
-func (d *daemon) stopContainer(t *testing.T, id string, seconds int64) error {
-	t.Helper()
-	_, err := d.StopContainer(t.Context(), &runtimeapi.StopContainerRequest{ContainerId: id, Timeout: seconds})
-	return err
-}
-
-func (d *daemon) removeContainer(t *testing.T, id string) error {
-	t.Helper()
-	_, err := d.RemoveContainer(t.Context(), &runtimeapi.RemoveContainerRequest{ContainerId: id})
-	return err
-}
-
-func (d *daemon) update(t *testing.T, id string, asked *runtimeapi.LinuxContainerResources) error {
-	t.Helper()
-	_, err := d.UpdateContainerResources(t.Context(), &runtimeapi.UpdateContainerResourcesRequest{ContainerId: id, Linux: asked})
-	return err
-}
-
-func (d *daemon) containerStatus(t *testing.T, id string) *runtimeapi.ContainerStatus {
-	t.Helper()
-	resp, err := d.ContainerStatus(t.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: id})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.GetStatus()
-}
-
-// containers returns those that pass the filter as "name state", newest first, by list and
-// by stream alike.
-func (d *daemon) containers(t *testing.T, filter *runtimeapi.ContainerFilter) string {
-	t.Helper()
-	list, err := d.ListContainers(t.Context(), &runtimeapi.ListContainersRequest{Filter: filter})
-	if err != nil {
-		t.Fatal(err)
-	}
-	stream, err := d.StreamContainers(t.Context(), &runtimeapi.StreamContainersRequest{Filter: filter})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var streamed []*runtimeapi.Container
-	for {
-		batch, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		streamed = append(streamed, batch.GetContainers()...)
-	}
-	if diff := cmp.Diff(list.GetContainers(), streamed, protocmp.Transform()); diff != "" {
-		t.Errorf("filter %v (-listed +streamed)\n%s", filter, diff)
-	}
-	var lines []string
-	for _, c := range list.GetContainers() {
-		lines = append(lines, c.GetMetadata().GetName()+" "+strings.TrimPrefix(c.GetState().String(), "CONTAINER_"))
-	}
-	return strings.Join(lines, ", ")
-}
-
-func (d *daemon) wantContainers(t *testing.T, want string) {
-	t.Helper()
-	if got := d.containers(t, nil); got != want {
-		t.Errorf("containers: %q, want %q", got, want)
-	}
-}
 
 func TestLifeOfAContainer(t *testing.T) {
 	d := newDaemon(t)
@@ -284,122 +171,6 @@ func TestSandboxTakesItsContainersAlong(t *testing.T) {
 	d.wantClean(t)
 }
 
-// While a sandbox is being stopped nothing is made or started in it: what asks waits, and
-// is refused.
-func TestNothingStartsInASandboxBeingStopped(t *testing.T) {
-	d := newDaemon(t)
-	sandbox := d.run(t, podConfig("web"))
-	id := d.mustCreate(t, sandbox, containerConfig("app"))
-	release := d.engine.Hold("Kill")
-	stopped, answers := make(chan error, 1), make(chan error, 2)
-	go func() { stopped <- d.stop(t, sandbox) }()
-	eventually(t, "the sandbox is being stopped", func() bool { return calls(d, "Kill") > 0 })
-	go func() { answers <- d.start(t, id) }()
-	go func() {
-		_, err := d.create(t.Context(), sandbox, containerConfig("other"))
-		answers <- err
-	}()
-	time.Sleep(50 * time.Millisecond) // let them come while it is under way
-	release()
-	if err := <-stopped; err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		wantCode(t, <-answers, codes.FailedPrecondition, "not ready")
-	}
-	d.wantContainers(t, "app CREATED")
-}
-
-// calls counts the calls of a method that began.
-func calls(d *daemon, method string) (n int) {
-	for _, call := range d.engine.Calls() {
-		if strings.HasPrefix(call, method+" ") {
-			n++
-		}
-	}
-	return n
-}
-
-func TestRepeatedCreateJoinsTheOneInFlight(t *testing.T) {
-	d := newDaemon(t)
-	sandbox := d.run(t, podConfig("web"))
-	release := d.engine.Hold("CreateContainer")
-	type answer struct {
-		id  string
-		err error
-	}
-	answers := make(chan answer, 2)
-	ask := func(ctx context.Context) {
-		id, err := d.create(ctx, sandbox, containerConfig("app"))
-		answers <- answer{id, err}
-	}
-	first, giveUp := context.WithCancel(t.Context())
-	go ask(first)
-	eventually(t, "it is being made", func() bool { return calls(d, "CreateContainer") == 1 })
-	go ask(t.Context())
-	_, err := d.create(t.Context(), sandbox, containerConfig("app", "ignore"))
-	wantCode(t, err, codes.AlreadyExists, "another config")
-	time.Sleep(50 * time.Millisecond) // let the second one board
-	giveUp()
-	wantCode(t, (<-answers).err, codes.Canceled)
-	release()
-	second := <-answers
-	if second.err != nil {
-		t.Fatalf("the second caller suffered from the first one's end: %v", second.err)
-	}
-	for _, config := range []*runtimeapi.ContainerConfig{containerConfig("app"), containerConfig("app", "ignore")} {
-		_, err = d.create(t.Context(), sandbox, config)
-		wantCode(t, err, codes.AlreadyExists, second.id)
-	}
-	d.wantContainers(t, "app CREATED")
-	if n := strings.Count(d.engine.String(), "\n"); n != 2 {
-		t.Errorf("%d containers, want 2:\n%s", n, d.engine)
-	}
-}
-
-func TestCreateIsUndoneWhenNobodyWaits(t *testing.T) {
-	d := newDaemon(t)
-	sandbox := d.run(t, podConfig("web"))
-	release := d.engine.Hold("CreateContainer")
-	ctx, giveUp := context.WithCancel(t.Context())
-	answer := make(chan error, 1)
-	go func() { _, err := d.create(ctx, sandbox, containerConfig("app")); answer <- err }()
-	eventually(t, "it is being made", func() bool { return calls(d, "CreateContainer") == 1 })
-	giveUp()
-	wantCode(t, <-answer, codes.Canceled)
-	eventually(t, "the daemon has seen the client leave", func() bool { return calls(d, "InspectContainer") == 1 })
-	release()
-	d.mustCreate(t, sandbox, containerConfig("app"))
-	d.wantContainers(t, "app CREATED")
-}
-
-// A request that the engine refuses does no harm to the container that has the name.
-func TestRefusedCreateLeavesTheNamesakeAlone(t *testing.T) {
-	d := newDaemon(t)
-	sandbox := d.run(t, podConfig("web"))
-	id := d.mustStart(t, sandbox, containerConfig("app"))
-	bad := containerConfig("app")
-	bad.Linux.SecurityContext.RunAsUser = &runtimeapi.Int64Value{Value: -1}
-	_, err := d.create(t.Context(), sandbox, bad)
-	wantCode(t, err, codes.AlreadyExists, id)
-	d.engine.Fail(enginetest.Fault{Method: "CreateContainer"})
-	_, err = d.create(t.Context(), sandbox, containerConfig("app"))
-	wantCode(t, err, codes.AlreadyExists, id)
-	d.wantContainers(t, "app RUNNING")
-}
-
-func TestTakenContainerNameOfSomebodyElse(t *testing.T) {
-	d := newDaemon(t)
-	sandbox := d.run(t, podConfig("web"))
-	d.engine.User().Run(t, pod.ContainerName(containerConfig("app").GetMetadata(), podConfig("web").GetMetadata()), nil)
-	before := d.engine.String()
-	_, err := d.create(t.Context(), sandbox, containerConfig("app"))
-	wantCode(t, err, codes.AlreadyExists, "not ours")
-	if after := d.engine.String(); after != before {
-		t.Errorf("the engine held\n%sand now\n%s", before, after)
-	}
-}
-
 func TestContainersBehindOurBack(t *testing.T) {
 	d := newDaemon(t)
 	sandbox := d.run(t, podConfig("web"))
@@ -452,31 +223,6 @@ func TestReopenContainerLog(t *testing.T) {
 	wantCode(t, reopen(created), codes.FailedPrecondition, "does not run")
 	wantCode(t, reopen(mute), codes.FailedPrecondition, "no log file")
 	wantCode(t, reopen("missing"), codes.NotFound, "missing")
-}
-
-func TestTargetedContainer(t *testing.T) {
-	d := newDaemon(t)
-	sandbox, other := d.run(t, podConfig("web")), d.run(t, podConfig("db"))
-	app, elsewhere, created := d.mustStart(t, sandbox, containerConfig("app")), d.mustStart(t, other, containerConfig("sql")), d.mustCreate(t, sandbox, containerConfig("late"))
-	at := func(mode runtimeapi.NamespaceMode, target string) *runtimeapi.ContainerConfig {
-		config := containerConfig("debug")
-		config.Linux.SecurityContext.NamespaceOptions = &runtimeapi.NamespaceOption{Pid: mode, TargetId: target}
-		return config
-	}
-	const field = "namespace_options.target_id"
-	const target = runtimeapi.NamespaceMode_TARGET
-	for says, config := range map[string]*runtimeapi.ContainerConfig{
-		"another sandbox": at(target, elsewhere), "does not run": at(target, created), "missing": at(target, ""),
-		"not found": at(target, "nobody"), "given with pid POD": at(runtimeapi.NamespaceMode_POD, app),
-	} {
-		_, err := d.create(t.Context(), sandbox, config)
-		wantCode(t, err, invalid, field, says)
-	}
-	id := d.mustCreate(t, sandbox, at(target, app[:64]))
-	got, err := d.engine.InspectContainer(t.Context(), id)
-	if err != nil || got.Config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetTargetId() != app {
-		t.Errorf("target %v, %v; want the full id", got.Config, err)
-	}
 }
 
 func TestVerboseContainerStatus(t *testing.T) {

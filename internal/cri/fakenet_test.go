@@ -31,6 +31,7 @@ type fakeNetwork struct {
 	holding     chan struct{} // closed when Attach waits
 	status      pod.NetworkStatus
 	cidrs       []netip.Prefix
+	mended      [][]string // sandboxes that MendLeaks was told, by call
 }
 
 func newFakeNetwork(engine *enginetest.Fake) *fakeNetwork {
@@ -80,18 +81,23 @@ func (n *fakeNetwork) Attach(ctx context.Context, req pod.AttachRequest) (pod.At
 	return a, nil
 }
 
-func (n *fakeNetwork) Detach(ctx context.Context, id string) error {
+func (n *fakeNetwork) Detach(ctx context.Context, id string, ended func() error) error {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	a, ok := n.attachments[id]
-	if !ok {
-		return nil
+	if ok {
+		a.Phase = pod.Detaching
+		n.attachments[id] = a
 	}
-	a.Phase = pod.Detaching
-	n.attachments[id] = a
-	if err := errors.Join(ctx.Err(), n.failDetach); err != nil {
+	err := errors.Join(ctx.Err(), n.failDetach)
+	n.mu.Unlock()
+	if ended != nil {
+		err = errors.Join(ended(), err)
+	}
+	if !ok || err != nil {
 		return err
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	delete(n.attachments, id)
 	return nil
 }
@@ -117,6 +123,13 @@ func (n *fakeNetwork) Status() pod.NetworkStatus {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.status
+}
+
+func (n *fakeNetwork) MendLeaks(_ context.Context, sandboxes []string) ([]pod.Leak, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.mended = append(n.mended, sandboxes)
+	return nil, nil
 }
 
 func (n *fakeNetwork) SetPodCIDRs(cidrs []netip.Prefix) error {

@@ -19,6 +19,8 @@ const (
 	repairLimit = 90 * time.Second // for one sandbox
 	drainsMost  = 8                // log files completed at once
 	drainLimit  = 20 * time.Second // for all of them; what is left is completed later
+	leaksEvery  = 10 * time.Minute // what plugins leave is looked for
+	leaksLimit  = 2 * time.Minute
 )
 
 // Run recovers the state of an earlier life, then keeps putting right what crashes
@@ -36,7 +38,12 @@ func (s *Server) Run(ctx context.Context) error {
 	slots := make(chan struct{}, repairsMost)
 	var group sync.WaitGroup
 	defer group.Wait()
+	var looked time.Time
 	for {
+		if time.Since(looked) > leaksEvery && s.opts.Index.Complete() && !s.repairs.hiding() {
+			looked = time.Now()
+			group.Go(func() { s.mendLeaks(ctx) })
+		}
 		for _, id := range s.repairs.take() {
 			group.Go(func() {
 				defer s.repairs.done(id)
@@ -56,6 +63,19 @@ func (s *Server) Run(ctx context.Context) error {
 			s.repairs.add(s.known()...)
 			s.sweep()
 		}
+	}
+}
+
+// mendLeaks is for when the index shows all sandboxes there are.
+func (s *Server) mendLeaks(ctx context.Context) {
+	var ids []string
+	for _, sandbox := range s.opts.Index.Sandboxes() {
+		ids = append(ids, sandbox.ID)
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaksLimit)
+	defer cancel()
+	if _, err := s.opts.Network.MendLeaks(ctx, ids); err != nil {
+		s.log.Warn("leftovers on the network could not all be looked for; it is tried again", "error", err)
 	}
 }
 
@@ -129,6 +149,9 @@ func (s *Server) recoverContainers() {
 		})
 	}
 	_ = group.Wait() // each has logged its own
+	if err := s.opts.Logs.Sweep(ctx, s.isKnown); err != nil {
+		s.log.Warn("what is kept of the logs of former containers could not be deleted", "error", err)
+	}
 }
 
 // limitAgain does what the crash may have come before. One that can't be limited must not
@@ -209,7 +232,7 @@ func (s *Server) repairLocked(ctx context.Context, id string) error {
 		if a != nil {
 			s.log.Info("sandbox was removed behind our back; giving back its network", "sandbox", id)
 		}
-		err = errors.Join(s.opts.Network.Detach(ctx, id), s.forgetContainer(ctx, id), s.opts.Index.Refresh(ctx, id))
+		err = errors.Join(s.opts.Network.Detach(ctx, id, nil), s.forgetContainer(ctx, id), s.opts.Index.Refresh(ctx, id))
 		s.sweep()
 		return err
 	case errors.Is(err, pod.ErrForeign):

@@ -139,7 +139,7 @@ func (s *Server) runSteps(ctx context.Context, spec pod.SandboxSpec, back *undo.
 			return id, err
 		}
 	}
-	back.Push("attach", func(ctx context.Context) error { return s.opts.Network.Detach(ctx, id) })
+	back.Push("attach", func(ctx context.Context) error { return s.opts.Network.Detach(ctx, id, nil) })
 	s.opts.Step("hosts")
 	if err = s.files.finish(sandbox, attachment); err != nil {
 		return id, err

@@ -83,7 +83,7 @@ func (s *Server) orphaned(ctx context.Context, id string, do func(context.Contex
 	sandbox, err := s.opts.Engine.Inspect(ctx, id)
 	switch {
 	case errdefs.IsNotFound(err) || errors.Is(err, pod.ErrForeign):
-		return s.opts.Network.Detach(ctx, id)
+		return s.opts.Network.Detach(ctx, id, nil)
 	case err != nil:
 		return err
 	case s.flights.flies(sandbox.Name):
@@ -92,16 +92,21 @@ func (s *Server) orphaned(ctx context.Context, id string, do func(context.Contex
 	return do(ctx, sandbox)
 }
 
-// stop ends the process before it detaches. The pin keeps the network namespace
-// alive for CNI DEL, and a daemon that dies in between finds a sandbox that is
-// clearly dead, not one that runs without a network and looks half made.
+// stop ends the process and gives back its network at the same time, as DEL takes the
+// longer. The pin keeps the network namespace alive for it. The attachment is forgotten
+// last: a daemon that dies in between finds a sandbox that is being stopped, not one that
+// runs without a network and looks half made.
 func (s *Server) stop(ctx context.Context, id string) error {
 	s.opts.Step("stop-kill")
-	if err := s.opts.Engine.Kill(ctx, id); err != nil {
-		return err
-	}
+	var killErr error
+	killed := make(chan struct{})
+	go func() { defer close(killed); killErr = s.opts.Engine.Kill(ctx, id) }()
+	ended := func() error { <-killed; return killErr }
 	s.opts.Step("stop-detach")
-	err := s.opts.Network.Detach(ctx, id)
+	err := s.opts.Network.Detach(ctx, id, ended)
+	if killErr := ended(); killErr != nil {
+		return killErr
+	}
 	s.opts.Step("stop-refresh")
 	return errors.Join(err, s.opts.Index.Refresh(ctx, id))
 }

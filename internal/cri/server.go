@@ -82,6 +82,8 @@ type Logs interface {
 	Drain(ctx context.Context, container string) error
 	// Forget ends it for a container that was removed.
 	Forget(ctx context.Context, container string) error
+	// Sweep forgets those that known does not know.
+	Sweep(ctx context.Context, known func(container string) bool) error
 }
 
 // Images is the engine's store of images. The names it takes are of the forms that
@@ -103,11 +105,15 @@ type Network interface {
 	// Attach cleans up after itself when it fails. Where even that fails, Attachment
 	// shows what is left, to be detached later.
 	Attach(ctx context.Context, req pod.AttachRequest) (pod.Attachment, error)
-	// Detach is idempotent.
-	Detach(ctx context.Context, sandboxID string) error
+	// Detach is idempotent. It begins at once and waits for ended before it forgets
+	// anything, whose error is Detach's; nil: the sandbox's process does not run.
+	Detach(ctx context.Context, sandboxID string, ended func() error) error
 	Attachment(sandboxID string) (pod.Attachment, bool) // from memory
 	Attachments() []pod.Attachment                      // from memory
 	Status() pod.NetworkStatus                          // from memory
+	// MendLeaks finds and mends what is left on the node of attachments that are over.
+	// sandboxes are the ids of all that the engine has: what belongs to one is no leak.
+	MendLeaks(ctx context.Context, sandboxes []string) ([]pod.Leak, error)
 	// SetPodCIDRs takes the node's share of the cluster's addresses, durably.
 	SetPodCIDRs(cidrs []netip.Prefix) error
 }

@@ -13,8 +13,8 @@ import (
 // Exec returns where a command can be run in a running container, with its input and
 // output streamed.
 func (s *Server) Exec(ctx context.Context, req *cri.ExecRequest) (*cri.ExecResponse, error) {
-	if len(req.GetCmd()) == 0 {
-		return nil, invalid("cmd", "missing")
+	if err := validateCommand(req.GetCmd()); err != nil {
+		return nil, err
 	}
 	container, err := s.running(ctx, req.GetContainerId())
 	if err != nil {

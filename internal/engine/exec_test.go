@@ -175,7 +175,12 @@ func TestExecKills(t *testing.T) {
 	onVersions(t, func(t *testing.T, s shells) {
 		// The container's first process reaps, so that nothing is left at all.
 		c := s.start(t, "box", nil, "sh", "-c", "trap : USR1; while :; do sleep 1000 & wait; done")
-		before := strings.Join(inside(t, c.ID), "\n")
+		before := ""
+		for end := time.Now().Add(10 * time.Second); !strings.HasSuffix(before, "sleep 1000"); before = strings.Join(inside(t, c.ID), "\n") {
+			if time.Now().After(end) {
+				t.Fatalf("the container's processes:\n%s", before)
+			}
+		}
 		for name, script := range map[string]string{
 			"a child":                "sleep 300; true",
 			"ignores SIGTERM":        "trap '' TERM HUP INT; sleep 300; sleep 300",

@@ -43,7 +43,7 @@ func (t processTree) kill(ctx context.Context, current func() (bool, error)) err
 		return err
 	}
 	for {
-		found, err := t.stop(held)
+		found, err := t.stop(ctx, held)
 		if err != nil {
 			return err
 		}
@@ -83,8 +83,19 @@ func (t processTree) hold(held map[int]int, current func() (bool, error)) error 
 	return nil
 }
 
-// stop stops the processes that are held, and finds and holds more.
-func (t processTree) stop(held map[int]int) (found bool, err error) {
+// stop stops the processes that are held, and finds and holds more. It looks once they are
+// stopped: what one forks at the last moment must not be missed.
+func (t processTree) stop(ctx context.Context, held map[int]int) (found bool, err error) {
+	for pid, fd := range held {
+		if err := signal(fd, unix.SIGSTOP); err != nil {
+			return false, fmt.Errorf("stop process %d: %w", pid, err)
+		}
+	}
+	for pid, fd := range held {
+		if err := awaitStopped(ctx, pid, fd); err != nil {
+			return false, err
+		}
+	}
 	all, err := processes()
 	if err != nil {
 		return false, err
@@ -92,11 +103,6 @@ func (t processTree) stop(held map[int]int) (found bool, err error) {
 	_, leads := held[t.leader]
 	if _, taken := all[t.leader]; taken && !leads && !all[t.leader].dead() {
 		return false, nil // the number was given anew, so nothing of the session is left
-	}
-	for pid, fd := range held {
-		if err := signal(fd, unix.SIGSTOP); err != nil {
-			return false, fmt.Errorf("stop process %d: %w", pid, err)
-		}
 	}
 	for pid, p := range all {
 		if _, known := held[pid]; known || p.dead() || !t.claims(pid, p, held) {
@@ -120,6 +126,25 @@ func (t processTree) stop(held map[int]int) (found bool, err error) {
 		found = true
 	}
 	return found, nil
+}
+
+// awaitStopped returns once a process that was sent SIGSTOP runs none of its own code any
+// more. One that sleeps in the kernel (D) stops before it does again.
+func awaitStopped(ctx context.Context, pid, fd int) error {
+	for {
+		p, ok := process(pid)
+		if signal(fd, 0) != nil { // the number may be another's by now
+			return nil
+		}
+		if !ok || p.dead() || p.state == 'T' || p.state == 't' || p.state == 'D' {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("process %d goes on after SIGSTOP: %w", pid, ctx.Err())
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // claims tells whether a process is one of the tree.

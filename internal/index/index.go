@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -206,13 +208,11 @@ func (x *Index) Complete() bool {
 	return len(x.unread) == 0
 }
 
-// ids returns all ids known, hidden ones too.
+// ids returns all ids known, hidden ones and those that could not be inspected too: such
+// a one may be gone by now.
 func (x *Index) ids() []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	ids := make([]string, 0, len(x.entries))
-	for id := range x.entries {
-		ids = append(ids, id)
-	}
-	return ids
+	ids := slices.Collect(maps.Keys(x.entries))
+	return slices.AppendSeq(ids, maps.Keys(x.unread))
 }

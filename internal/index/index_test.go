@@ -268,6 +268,28 @@ func TestStuckContainer(t *testing.T) {
 	})
 }
 
+// A container that the engine went away before telling of, and that is gone when it is
+// back, is not missing for ever.
+func TestGoneBeforeItWasRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newSource("a")
+		x := start(t, src)
+		src.mu.Lock()
+		src.failNext = true
+		src.mu.Unlock()
+		src.hint(pod.HintChanged, "b")
+		synctest.Wait()
+		if x.Complete() {
+			t.Fatal("complete, though one could not be read: this test shows nothing")
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !x.Complete() {
+			t.Error("not complete, though the engine has no more")
+		}
+	})
+}
+
 // A slow inspect must neither overwrite what a later one saw nor bring a removed
 // sandbox back.
 func TestSlowInspectLosesToALaterOne(t *testing.T) {

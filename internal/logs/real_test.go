@@ -131,7 +131,7 @@ func TestRealEngineWritesThisForm(t *testing.T) {
 func TestRealLogIsCompleteAtTheEnd(t *testing.T) {
 	onBothEngines(t, func(t *testing.T, version enginetest.Version) {
 		e := startEngine(t, version)
-		for range 5 {
+		for range 2 {
 			n := newNode(t)
 			id, directory := e.create(`busybox seq 1 50000`)
 			n.source = pod.LogSource{ID: "c1", Directory: directory, Path: n.path}

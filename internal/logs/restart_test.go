@@ -46,15 +46,13 @@ func TestRestartOfTheEngine(t *testing.T) {
 				}
 			}
 		}
-		for range 2 {
-			write()
-			arrived()
-			e.Stop(t)
-			write()
-			e.Start(t)
-			write()
-			arrived()
-		}
+		write()
+		arrived()
+		e.Stop(t)
+		write()
+		e.Start(t)
+		write()
+		arrived()
 		n.engine.must(os.WriteFile(filepath.Join(control, "end"), nil, 0o644))
 		e.docker("wait", id)
 		n.drain(f)
@@ -81,11 +79,9 @@ func TestRestartOfTheEngineUnderLoad(t *testing.T) {
 		f, end := n.follow()
 		defer end()
 		e.docker("start", id)
-		for range 2 {
-			time.Sleep(300 * time.Millisecond)
-			e.Stop(t)
-			e.Start(t)
-		}
+		time.Sleep(300 * time.Millisecond)
+		e.Stop(t)
+		e.Start(t)
 		n.engine.must(os.WriteFile(filepath.Join(control, "end"), nil, 0o644))
 		e.docker("wait", id)
 		n.drain(f)

@@ -15,20 +15,6 @@ import (
 	"github.com/mascri/mascri/internal/pod"
 )
 
-const (
-	// pause is how long entries gather before they are read, where some came just now.
-	pause = 20 * time.Millisecond
-	// lookAnyway is how often a quiet container is looked at without a notification, as
-	// those can be lost, and how often where there are none at all.
-	lookAnyway   = 5 * time.Second
-	lookUnwarned = 200 * time.Millisecond
-	// quietLooks is after how many looks in vain a container's notifications are on again.
-	quietLooks = 5
-	// The first wait after an error, and the longest.
-	firstBackoff = 100 * time.Millisecond
-	lastBackoff  = 10 * time.Second
-)
-
 // tail follows one container.
 type tail struct {
 	follower *Follower
@@ -50,6 +36,7 @@ type tail struct {
 	state    state    // as of the last save, but for what changed since
 	files    source
 	target   *os.File
+	adopted  bool // target is the file at the path, or that was renamed
 	unsaved  bool // the last batch was appended after the state was saved
 	doubtful bool // the log file may hold a part of the next batch
 	final    bool // the engine writes no more
@@ -122,16 +109,8 @@ func (t *tail) run(ctx context.Context) {
 		close(t.ended)
 	}()
 	var pace pace
-	adopted := false
 	for ctx.Err() == nil {
-		var result outcome
-		var err error
-		if adopted {
-			result, err = t.batch(ctx)
-		} else {
-			err = t.adopt(ctx)
-			adopted = err == nil
-		}
+		result, err := t.advance(ctx)
 		if err == nil && result == quiet && t.unsaved {
 			err = t.save() // so that it is exact where the daemon is away for long
 		}
@@ -153,43 +132,14 @@ func (t *tail) run(ctx context.Context) {
 	}
 }
 
-// pace is how long a tail waits between batches.
-type pace struct {
-	backoff time.Duration // after the last batch, which failed
-	looks   int           // in vain, one after the other
-}
-
-// next returns how long to wait and, where a notification ends the wait, its channel.
-func (p *pace) next(t *tail, result outcome, err error) (time.Duration, <-chan struct{}) {
-	if err != nil {
-		p.backoff = t.failing(err, p.backoff)
-		return p.backoff, nil
+// advance makes sure of the log file, and from then on appends batches.
+func (t *tail) advance(ctx context.Context) (outcome, error) {
+	if t.adopted {
+		return t.batch(ctx)
 	}
-	if p.backoff > 0 {
-		p.backoff = 0
-		t.log.Info("container log goes on", "file", t.source.Path)
-	}
-	switch {
-	case result == more || t.final:
-		p.looks = 0
-		return 0, nil
-	case result == caughtUp:
-		p.looks = 0
-		return pause, nil
-	}
-	p.looks++
-	switch {
-	case p.looks < quietLooks:
-		return pause, nil
-	case p.looks == quietLooks:
-		t.follower.watch.add(t)
-		return 0, nil // look again
-	}
-	p.looks = quietLooks - 1
-	if t.stuck != (stuck{}) {
-		return tornAfter, t.wake
-	}
-	return t.follower.watch.interval(t), t.wake
+	err := t.adopt(ctx)
+	t.adopted = err == nil
+	return more, err
 }
 
 // pause waits, serves a request that came, and tells whether that was the last one.
@@ -259,19 +209,6 @@ func (t *tail) takeRest(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// failing notes an error and returns how long to wait. It logs one error per episode.
-func (t *tail) failing(err error, before time.Duration) time.Duration {
-	if errors.Is(err, context.Canceled) {
-		return before // the daemon ends
-	}
-	t.follower.errors.Add(1)
-	if before == 0 {
-		t.log.Warn("container log is held up; it waits in the engine's files", "file", t.source.Path, "error", err)
-		return firstBackoff
-	}
-	return min(2*before, lastBackoff)
 }
 
 // finish makes the end known to later lives of the daemon.

@@ -55,7 +55,7 @@ func (n *Network) attach(ctx context.Context, req pod.AttachRequest) (record, er
 	}
 	if err := n.add(ctx, &rec); err != nil {
 		err = fmt.Errorf("%s: %w", rec.origin(), err)
-		return record{}, afterCleaning(err, n.undo(context.WithoutCancel(ctx), n.dels, rec))
+		return record{}, afterCleaning(err, n.undo(context.WithoutCancel(ctx), n.dels, rec, hasEnded))
 	}
 	return rec, nil
 }
@@ -134,6 +134,7 @@ func (n *Network) enter(ctx context.Context, req pod.AttachRequest, rec *record)
 	if err := n.save(*rec); err != nil {
 		return afterCleaning(err, n.forget(rec.SandboxID))
 	}
+	n.enterLedger(*rec)
 	n.step("record")
 	err = pin(ns, rec.NetnsPath)
 	if err == nil {
@@ -179,6 +180,7 @@ func (n *Network) add(ctx context.Context, rec *record) error {
 	if err := n.save(complete); err != nil {
 		return err
 	}
+	n.enterLedger(complete)
 	*rec = complete
 	n.step("complete")
 	return nil

@@ -305,7 +305,7 @@ func TestAttachInParallel(t *testing.T) {
 		for _, a := range n.Attachments() {
 			seen[a.IPs[0]] = true
 			wg.Go(func() {
-				if err := n.Detach(t.Context(), a.SandboxID); err != nil {
+				if err := n.Detach(t.Context(), a.SandboxID, nil); err != nil {
 					t.Error(err)
 				}
 			})

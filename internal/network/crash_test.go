@@ -50,7 +50,7 @@ func crash(text string) error {
 		return err
 	}
 	if do.PID == 0 {
-		err = n.Detach(context.Background(), do.SandboxID)
+		err = n.Detach(context.Background(), do.SandboxID, nil)
 	} else {
 		_, err = n.Attach(context.Background(), pod.AttachRequest{
 			SandboxID: do.SandboxID, PID: do.PID, Confirm: func(context.Context) error { return nil },

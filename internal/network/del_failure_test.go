@@ -207,7 +207,7 @@ func TestCleaningUpOutlivesTheRequest(t *testing.T) {
 	a := n.attach(n.sandbox("b"))
 	ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if err := n.Detach(ctx, a.SandboxID); err != nil {
+	if err := n.Detach(ctx, a.SandboxID, nil); err != nil {
 		t.Error(err)
 	}
 	n.nothingLeft()
@@ -234,7 +234,7 @@ func TestASecondCallWaitsForTheFirst(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 
-	if err := n.Detach(ctx, req.SandboxID); !errors.Is(err, context.DeadlineExceeded) {
+	if err := n.Detach(ctx, req.SandboxID, nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error is %v", err)
 	}
 	if err := <-done; err != nil {

@@ -197,7 +197,7 @@ func TestDetachOfWhatIsNoID(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"/../../file", "", "no-sandbox", a.SandboxID[:40], a.SandboxID + "0"} {
-		if err := n.Detach(t.Context(), id); err != nil {
+		if err := n.Detach(t.Context(), id, nil); err != nil {
 			t.Errorf("%q: %v", id, err)
 		}
 	}

@@ -22,22 +22,30 @@ const (
 	delPause = 500 * time.Millisecond
 )
 
-// Detach undoes a sandbox's attachment, complete or not, with what its record says; the
-// sandbox's process must have ended. It is nil where there is none, and where CNI DEL
+// Detach undoes a sandbox's attachment, complete or not, with what its record says. It
+// begins while the sandbox's process may still run; ended waits until it does not, and
+// nothing is forgotten or given up before. Its error ends Detach; nil: it has ended. Detach
+// is nil where there is no attachment, and where CNI DEL
 // kept failing and the attachment is on the dirty queue, which Run works off. After an
 // error (of the disk, or of ctx) Detach may be called again.
 //
 // ctx ends the wait for another call on the same sandbox, but not CNI DEL, which
 // has its own deadline of 60 s: a plugin that is slow, but works, would else never
 // get done where clients are in a hurry.
-func (n *Network) Detach(ctx context.Context, sandboxID string) error {
-	if err := n.detach(ctx, sandboxID); err != nil {
+func (n *Network) Detach(ctx context.Context, sandboxID string, ended func() error) error {
+	if ended == nil {
+		ended = hasEnded
+	}
+	if err := n.detach(ctx, sandboxID, ended); err != nil {
 		return fmt.Errorf("detach sandbox %q: %w", sandboxID, err)
 	}
 	return nil
 }
 
-func (n *Network) detach(ctx context.Context, sandboxID string) error {
+// hasEnded is for a sandbox whose process does not run.
+func hasEnded() error { return nil }
+
+func (n *Network) detach(ctx context.Context, sandboxID string, ended func() error) error {
 	if n.isDirty(sandboxID) {
 		return nil // not to wait for a retry that hangs
 	}
@@ -50,25 +58,30 @@ func (n *Network) detach(ctx context.Context, sandboxID string) error {
 	rec, ok := n.record(sandboxID)
 	switch {
 	case !ok:
-		return n.detachLost(ctx, sandboxID)
+		return n.detachLost(ctx, sandboxID, ended)
 	case rec.Phase == pod.Dirty:
 		return nil
 	}
-	return n.clear(ctx, rec)
+	return n.clear(ctx, rec, ended)
 }
 
 // clear undoes rec, in delTries tries, or else puts it on the dirty queue.
-func (n *Network) clear(ctx context.Context, rec record) error {
+func (n *Network) clear(ctx context.Context, rec record, ended func() error) error {
 	limited, cancel := context.WithTimeout(ctx, n.delTimeout)
 	defer cancel()
-	err := n.tryClear(limited, n.dels, rec)
+	err := n.tryClear(limited, n.dels, rec, ended)
+	if err != nil {
+		if err := ended(); err != nil {
+			return err
+		}
+	}
 	pause := delPause
 	for try := 1; err != nil && try < delTries && limited.Err() == nil; try++ {
 		select {
 		case <-limited.Done():
 		case <-time.After(pause):
 			pause *= 2
-			err = n.tryClear(limited, n.dels, rec)
+			err = n.tryClear(limited, n.dels, rec, ended)
 		}
 	}
 	if err == nil {
@@ -78,13 +91,13 @@ func (n *Network) clear(ctx context.Context, rec record) error {
 }
 
 // tryClear undoes rec once no plugin of an earlier life works on it any more.
-func (n *Network) tryClear(ctx context.Context, s slots, rec record) error {
+func (n *Network) tryClear(ctx context.Context, s slots, rec record, ended func() error) error {
 	if rec.inherited {
 		if err := settle(ctx, rec.SandboxID, settleGrace); err != nil {
 			return err
 		}
 	}
-	if err := n.undo(ctx, s, rec); err != nil {
+	if err := n.undo(ctx, s, rec, ended); err != nil {
 		return fmt.Errorf("%s: %w", rec.origin(), err)
 	}
 	return nil
@@ -99,7 +112,7 @@ var wholeID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 // What clients send as the id of a sandbox that nobody knows ends up here. Only a whole
 // id may lead to a pin: a prefix could be that of a sandbox that is being attached,
 // and a path could be that of any file.
-func (n *Network) detachLost(ctx context.Context, sandboxID string) error {
+func (n *Network) detachLost(ctx context.Context, sandboxID string, ended func() error) error {
 	if !wholeID.MatchString(sandboxID) {
 		return nil
 	}
@@ -112,7 +125,7 @@ func (n *Network) detachLost(ctx context.Context, sandboxID string) error {
 		if err != nil {
 			return fmt.Errorf("libcni's cache: network %q: %w", c.Network, err)
 		}
-		if err := n.clear(ctx, rec); err != nil || n.isDirty(sandboxID) {
+		if err := n.clear(ctx, rec, ended); err != nil || n.isDirty(sandboxID) {
 			return err
 		}
 	}
@@ -171,7 +184,7 @@ func podOf(args [][2]string) string {
 }
 
 // undo runs DEL and leaves nothing of rec.
-func (n *Network) undo(ctx context.Context, s slots, rec record) error {
+func (n *Network) undo(ctx context.Context, s slots, rec record, ended func() error) error {
 	switch rec.Phase {
 	case pod.Dirty: // and stays so until it is clean: it is no sandbox's any more
 	case pod.Attached:
@@ -190,6 +203,9 @@ func (n *Network) undo(ctx context.Context, s slots, rec record) error {
 		return err
 	}
 	n.step("del-done")
+	if err := ended(); err != nil {
+		return err
+	}
 	n.forgetConnections(rec)
 	return n.leave(rec)
 }

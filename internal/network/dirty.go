@@ -202,7 +202,7 @@ func (n *Network) retry(ctx context.Context, sandboxID string) {
 	ctx = context.WithoutCancel(ctx)
 	own := make(slots, 1)
 	rec.retrying = false
-	if err := n.tryClear(ctx, own, rec); err == nil {
+	if err := n.tryClear(ctx, own, rec, hasEnded); err == nil {
 		n.cfg.Logger.Info("an attachment of the dirty queue is undone", "sandbox", sandboxID, "pod", rec.Pod)
 		return
 	} else if err := n.shelve(ctx, own, rec, err, true); err != nil {

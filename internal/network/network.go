@@ -83,6 +83,8 @@ type Network struct {
 	snap       atomic.Pointer[snapshot]
 	forwarding atomic.Pointer[pod.Forwarding]
 	verdict    atomic.Pointer[verdict]
+	leaks      atomic.Pointer[[]pod.Leak] // that could not be mended
+	ledger     *ledger
 	defaultNet defaultUse
 
 	cidrFile sync.Mutex // orders the writes of runtime.json
@@ -116,6 +118,10 @@ func New(cfg Config) (*Network, error) {
 	if err := n.loadRecords(); err != nil {
 		return nil, err
 	}
+	if n.ledger, err = loadLedger(cfg.StateDir); err != nil {
+		return nil, err
+	}
+	n.noteMissing()
 	if n.cidrs, err = loadPodCIDRs(cfg.StateDir); err != nil {
 		return nil, err
 	}

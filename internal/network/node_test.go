@@ -206,7 +206,7 @@ func (n *node) attach(req pod.AttachRequest) pod.Attachment {
 
 func (n *node) detach(id string) {
 	n.t.Helper()
-	if err := n.Detach(n.t.Context(), id); err != nil {
+	if err := n.Detach(n.t.Context(), id, nil); err != nil {
 		n.t.Fatal(err)
 	}
 }

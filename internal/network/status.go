@@ -31,6 +31,9 @@ func (n *Network) Status() pod.NetworkStatus {
 		status.Links = linksOf(net.list)
 		status.CNIVersion = net.list.CNIVersion
 	}
+	if left := n.leaks.Load(); left != nil {
+		status.Leaks = *left
+	}
 	if problem := n.problem(snap); problem != nil {
 		status.Reason, status.Message = problem.Reason, problem.Message
 		return status

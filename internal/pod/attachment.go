@@ -128,6 +128,8 @@ type NetworkStatus struct {
 	Forwarding Forwarding `json:"forwarding"`
 	// Dirty are the attachments that CNI DEL could not undo so far, the oldest first.
 	Dirty []DirtyAttachment `json:"dirty,omitempty"`
+	// Leaks are the leftovers that could not be mended when last looked for.
+	Leaks []Leak `json:"leaks,omitempty"`
 }
 
 // DirtyAttachment is what is left on the network of a sandbox that was stopped. Its

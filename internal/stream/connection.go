@@ -5,8 +5,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // watchedListener makes connections tell of their end: net/http watches none that a stream
@@ -22,13 +28,19 @@ func (l watchedListener) Accept() (net.Conn, error) {
 	return &watchedConn{Conn: conn, gone: make(chan struct{})}, nil
 }
 
-// watchedConn closes gone when the peer did, or when it was closed here. Something reads
-// all the time, as both protocols have frames.
+// watchedConn closes gone when the peer did, or when it was closed here. Both protocols
+// read all the time, but for input that waits for a process which takes none.
 type watchedConn struct {
 	net.Conn
-	gone chan struct{}
-	once sync.Once
+	gone  chan struct{}
+	once  sync.Once
+	taken atomic.Bool // over from net/http
 }
+
+// hangupPoll is how often a connection is looked at that nobody may be reading.
+const hangupPoll = time.Second
+
+type connKey struct{}
 
 func (c *watchedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
@@ -45,22 +57,70 @@ func (c *watchedConn) Close() error {
 
 func (c *watchedConn) end() { c.once.Do(func() { close(c.gone) }) }
 
-// connContext returns a context that ends with the connection.
-func connContext(ctx context.Context, conn net.Conn) context.Context {
+// hungUp tells whether the peer closed the connection, whatever is still to be read.
+func (c *watchedConn) hungUp() bool {
+	socket, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return true
+	}
+	hungUp := false
+	err = raw.Control(func(fd uintptr) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}, 0)
+		hungUp = n > 0 && err == nil
+	})
+	return hungUp || err != nil
+}
+
+// watched returns what Accept returned, below TLS.
+func watched(conn net.Conn) (*watchedConn, bool) {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
 	}
-	watched, ok := conn.(*watchedConn)
+	c, ok := conn.(*watchedConn)
+	return c, ok
+}
+
+// connContext returns a context that ends with the connection, which itself ends with ctx.
+func connContext(ctx context.Context, conn net.Conn) context.Context {
+	c, ok := watched(conn)
 	if !ok {
 		return ctx
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.WithValue(ctx, connKey{}, c))
 	go func() {
 		defer cancel()
-		select {
-		case <-watched.gone:
-		case <-ctx.Done():
+		defer c.release()
+		ticker := time.NewTicker(hangupPoll)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-c.gone:
+				return
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				if c.hungUp() {
+					return
+				}
+			}
 		}
 	}()
 	return ctx
+}
+
+func connState(conn net.Conn, state http.ConnState) {
+	if c, ok := watched(conn); ok && state == http.StateHijacked {
+		c.taken.Store(true)
+	}
+}
+
+// release closes a connection that net/http forgot, so that nobody is left writing to it.
+func (c *watchedConn) release() {
+	if c.taken.Load() {
+		_ = c.Close()
+	}
 }

@@ -52,7 +52,7 @@ func (r runtime) PortForward(_ context.Context, sandbox string, port int32, clie
 }
 
 // loopbacks are tried in this order: "localhost" of a pod may be either.
-var loopbacks = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+var loopbacks = [2]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
 
 // dial connects from within the network namespace at path, "" for this one. The socket
 // belongs to the namespace that it was made in, whoever uses it later.
@@ -77,5 +77,5 @@ func dial(ctx context.Context, path string, port int32) (*net.TCPConn, error) {
 		}
 		errs = append(errs, err)
 	}
-	return nil, errors.Join(errs...)
+	return nil, fmt.Errorf("%w; %w", errs[0], errs[1])
 }

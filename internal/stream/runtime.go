@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	"k8s.io/utils/exec"
@@ -18,6 +19,7 @@ type runtime struct{ *Server }
 func (r runtime) Exec(ctx context.Context, container string, command []string, stdin io.Reader, stdout, stderr io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	container, stdin = unmark(container, stdin)
 	code, err := r.opts.Exec(ctx, container, command, streams(ctx, stdin, stdout, stderr, tty, resize))
 	if err == nil && code != 0 {
 		return exec.CodeExitError{Err: fmt.Errorf("exit code %d", code), Code: code} // as the library knows it
@@ -29,7 +31,26 @@ func (r runtime) Exec(ctx context.Context, container string, command []string, s
 func (r runtime) Attach(ctx context.Context, container string, stdin io.Reader, stdout, stderr io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	container, stdin = unmark(container, stdin)
 	return r.opts.Attach(ctx, container, streams(ctx, stdin, stdout, stderr, tty, resize))
+}
+
+// noStdin marks the container of a request without stdin. Over WebSocket the library makes
+// of that one which ended at once, and that would be the end of an attach.
+const noStdin = "/no-stdin"
+
+func mark(container string, stdin bool) string {
+	if stdin {
+		return container
+	}
+	return container + noStdin
+}
+
+func unmark(container string, stdin io.Reader) (string, io.Reader) {
+	if id, without := strings.CutSuffix(container, noStdin); without {
+		return id, nil
+	}
+	return container, stdin
 }
 
 func streams(ctx context.Context, stdin io.Reader, stdout, stderr io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) pod.Streams {

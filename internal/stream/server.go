@@ -11,7 +11,12 @@ import (
 	"net/url"
 	"path"
 	"sync"
+	"time"
 
+	"github.com/containerd/errdefs"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-streaming/pkg/streaming"
 
@@ -37,8 +42,15 @@ type Server struct {
 	opts      Options
 	listener  net.Listener
 	streaming streaming.Server
-	forwards  sync.Map // context of the connection, by token of port-forwards under way
+	forwards  sync.Map       // context of the connection, by token of port-forwards under way
+	serving   sync.WaitGroup // one for each stream; added to while the server is open
+
+	mu     sync.Mutex // guards closed
+	closed bool
 }
+
+// lingerLimit is how long a connection may stay open after its stream was served.
+const lingerLimit = 10 * time.Second
 
 // Listen takes the address; connections are served by Run.
 func Listen(opts Options) (*Server, error) {
@@ -72,18 +84,21 @@ func reachable(listening net.Addr) string {
 	return loopback.String()
 }
 
-// Run serves until ctx ends, which cuts all streams.
+// Run serves until ctx ends. That cuts all streams, and it returns when what was run for
+// them has ended.
 func (s *Server) Run(ctx context.Context) error {
 	server := &http.Server{
 		Handler:     http.HandlerFunc(s.serve),
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ConnContext: connContext,
+		ConnState:   connState,
 		ErrorLog:    slog.NewLogLogger(s.opts.Logger.Handler(), slog.LevelDebug),
 		// A client that connects and says nothing is no stream.
 		ReadHeaderTimeout: streaming.DefaultConfig.StreamCreationTimeout,
 	}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // all but what streams took over
 	defer stop()
+	defer s.drain()
 	if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve streams: %w", err)
 	}
@@ -93,23 +108,56 @@ func (s *Server) Run(ctx context.Context) error {
 // Close gives the address up where Run was never called.
 func (s *Server) Close() error { return s.listener.Close() }
 
-// serve runs one stream. Its context ends with the connection.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	token := path.Base(r.URL.Path)
-	s.forwards.Store(token, r.Context())
-	defer s.forwards.Delete(token)
-	s.streaming.ServeHTTP(w, r)
+func (s *Server) drain() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.serving.Wait()
 }
 
-// Exec returns the address for an exec. The error is of gRPC's, InvalidArgument for a
-// request that makes no sense.
+func (s *Server) enter() (open bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.serving.Add(1)
+	}
+	return !s.closed
+}
+
+// serve runs one stream. Its context ends with the connection.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	if !s.enter() {
+		http.Error(w, "MasCRI ends", http.StatusServiceUnavailable)
+		return
+	}
+	defer s.serving.Done()
+	token := path.Base(r.URL.Path)
+	// The first to come has the token, and keeps it whoever tries the same.
+	if _, taken := s.forwards.LoadOrStore(token, r.Context()); !taken {
+		defer s.forwards.Delete(token)
+	}
+	s.streaming.ServeHTTP(w, r)
+	// The library leaves a client connected that did not open its streams in time.
+	if conn, ok := r.Context().Value(connKey{}).(*watchedConn); ok && conn.taken.Load() {
+		time.AfterFunc(lingerLimit, func() { _ = conn.Close() })
+	}
+}
+
+// Exec returns the address for an exec, ErrInvalidArgument for a request that makes no
+// sense, and ErrResourceExhausted where too many addresses are not used yet.
 func (s *Server) Exec(req *cri.ExecRequest) (*cri.ExecResponse, error) {
-	return s.streaming.GetExec(req)
+	kept := proto.CloneOf(req)
+	kept.ContainerId = mark(req.GetContainerId(), req.GetStdin())
+	resp, err := s.streaming.GetExec(kept)
+	return resp, kind(err)
 }
 
 // Attach is Exec for an attach.
 func (s *Server) Attach(req *cri.AttachRequest) (*cri.AttachResponse, error) {
-	return s.streaming.GetAttach(req)
+	kept := proto.CloneOf(req)
+	kept.ContainerId = mark(req.GetContainerId(), req.GetStdin())
+	resp, err := s.streaming.GetAttach(kept)
+	return resp, kind(err)
 }
 
 // PortForward is Exec for port-forwards.
@@ -120,8 +168,20 @@ func (s *Server) PortForward(req *cri.PortForwardRequest) (*cri.PortForwardRespo
 	kept := &cri.PortForwardRequest{PodSandboxId: req.GetPodSandboxId(), Port: req.GetPort()}
 	resp, err := s.streaming.GetPortForward(kept)
 	if err != nil {
-		return nil, err
+		return nil, kind(err)
 	}
 	kept.PodSandboxId += "/" + path.Base(resp.GetUrl())
 	return resp, nil
+}
+
+// kind gives the library's errors, which are gRPC's, the project's kinds.
+func kind(err error) error {
+	text := status.Convert(err).Message()
+	switch status.Code(err) {
+	case codes.InvalidArgument:
+		return errdefs.ErrInvalidArgument.WithMessage(text)
+	case codes.ResourceExhausted:
+		return errdefs.ErrResourceExhausted.WithMessage(text)
+	}
+	return err
 }

@@ -11,32 +11,25 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
-
-	"github.com/mascri/mascri/internal/engine/enginetest"
 )
 
 // What is told of a container is exact: the image, however it was asked for, what was run
 // as whom, and how and when it ended.
-func TestStatusOfContainers(t *testing.T) {
-	bothEngines(t, func(t *testing.T, version enginetest.Version) {
-		b := newBench(t, newNode(t, version, userConf()))
-		b.build(t)
-		for name, test := range map[string]func(*testing.T, *bench){
-			"image by any name":          imageByAnyName,
-			"image that was made here":   imageMadeHere,
-			"life of a container":        lifeOfAContainer,
-			"one that can't start":       startFails,
-			"one that runs out of it":    outOfMemory,
-			"one that ends at once":      endsAtOnce,
-			"attempts have names":        attemptsHaveNames,
-			"what the pod's end ends":    podEnds,
-			"in a pod on the node's own": inPodOfTheNode,
-		} {
-			t.Run(name, func(t *testing.T) { test(t, b) })
-		}
-		b.removePod(t, b.pod.id)
-		b.wantWhole(t, 0)
-	})
+func (b *bench) statuses(t *testing.T) {
+	b.build(t)
+	for name, test := range map[string]func(*testing.T, *bench){
+		"image by any name":          imageByAnyName,
+		"image that was made here":   imageMadeHere,
+		"life of a container":        lifeOfAContainer,
+		"one that can't start":       startFails,
+		"one that runs out of it":    outOfMemory,
+		"one that ends at once":      endsAtOnce,
+		"attempts have names":        attemptsHaveNames,
+		"what the pod's end ends":    podEnds,
+		"in a pod on the node's own": inPodOfTheNode,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, b) })
+	}
 }
 
 func imageByAnyName(t *testing.T, b *bench) {

@@ -29,7 +29,9 @@ type bench struct {
 	config *cri.PodSandboxConfig
 	image  string // the tag of an image with busybox and accounts
 	digest string // its name by its digest
-	built  string // an image made here from it: of user alice, stop signal SIGUSR1
+	// crashLater arms a crash, in tests of those.
+	crashLater func()
+	built      string // an image made here from it: of user alice, stop signal SIGUSR1
 }
 
 // newBench pulls the images and runs the pod.
@@ -209,7 +211,7 @@ func (c container) cgroup(t *testing.T, controller, file string) string {
 	return ""
 }
 
-// mounted returns the options of what is mounted at a path in the container; "" where
+// mounted returns the options of what is mounted at a path in the container, "" where
 // nothing is.
 func (c container) mounted(t *testing.T, path string) (options string) {
 	t.Helper()

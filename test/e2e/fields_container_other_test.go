@@ -12,26 +12,19 @@ import (
 
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
-
-	"github.com/mascri/mascri/internal/engine/enginetest"
 )
 
 var containerFilterFields = map[string]field{
-	"filter.id": seenBy("TestOtherFieldsOfContainers"), "filter.state.state": seenBy("TestOtherFieldsOfContainers"),
-	"filter.pod_sandbox_id": seenBy("TestOtherFieldsOfContainers"), "filter.label_selector": seenBy("TestOtherFieldsOfContainers"),
+	"filter.id": seenBy("TestContainers"), "filter.state.state": seenBy("TestContainers"),
+	"filter.pod_sandbox_id": seenBy("TestContainers"), "filter.label_selector": seenBy("TestContainers"),
 }
 
-// The fields of the other requests for containers.
-func TestOtherFieldsOfContainers(t *testing.T) {
-	bothEngines(t, func(t *testing.T, version enginetest.Version) {
-		b := newBench(t, newNode(t, version, userConf()))
-		b.wantFiltered(t)
-		b.wantNoSuchContainer(t)
-		b.wantStopped(t)
-		b.wantReopened(t)
-		b.removePod(t, b.pod.id)
-		b.wantWhole(t, 0)
-	})
+// otherFields are those of the other requests for containers.
+func (b *bench) otherFields(t *testing.T) {
+	b.wantFiltered(t)
+	b.wantNoSuchContainer(t)
+	b.wantStopped(t)
+	b.wantReopened(t)
 }
 
 // listed returns the ids that a filter passes, by both ways to ask, newest first.

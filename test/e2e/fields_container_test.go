@@ -43,25 +43,31 @@ func inTable(table map[string]containerField) map[string]field {
 	return out
 }
 
-// Each field of CreateContainer has its effect on the container, or its error.
-func TestFieldsOfCreateContainer(t *testing.T) {
+// All that can be asked of containers, by all fields, and what is told of them: on one node
+// for each engine.
+func TestContainers(t *testing.T) {
 	bothEngines(t, func(t *testing.T, version enginetest.Version) {
 		b := newBench(t, newNode(t, version, userConf()))
-		t.Run("rows", func(t *testing.T) {
-			for i, key := range slices.Sorted(maps.Keys(containerFields)) {
-				t.Run(key, func(t *testing.T) {
-					t.Parallel()
-					b.row(t, fmt.Sprint("row-", i), containerFields[key], version)
-				})
-			}
-		})
-		list, err := b.cri.ListContainers(t.Context(), &cri.ListContainersRequest{})
-		if err != nil || len(list.GetContainers()) > 0 {
-			t.Errorf("containers left: %v, %v", list, err)
+		t.Run("fields of CreateContainer", func(t *testing.T) { b.rows(t, version) })
+		t.Run("fields of the others", b.otherFields)
+		t.Run("status", b.statuses)
+		t.Run("updates", b.updates)
+		if list := b.listed(t, nil); len(list) > 0 {
+			t.Errorf("containers left: %v", list)
 		}
 		b.removePod(t, b.pod.id)
 		b.wantWhole(t, 0)
 	})
+}
+
+// rows runs a container for each field of CreateContainer, some at once.
+func (b *bench) rows(t *testing.T, version enginetest.Version) {
+	for i, key := range slices.Sorted(maps.Keys(containerFields)) {
+		t.Run(key, func(t *testing.T) {
+			t.Parallel()
+			b.row(t, fmt.Sprint("row-", i), containerFields[key], version)
+		})
+	}
 }
 
 func (b *bench) row(t *testing.T, name string, row containerField, version enginetest.Version) {

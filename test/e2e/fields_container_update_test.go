@@ -10,11 +10,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
-
-	"github.com/mascri/mascri/internal/engine/enginetest"
 )
 
-// updateFields are those of resources below each prefix, all seen by TestUpdatesOfResources,
+// updateFields are those of resources below each prefix, all seen by TestContainers,
 // and of the request that holds them.
 func updateFields(prefixes ...string) map[string]field {
 	table := map[string]field{"pod_sandbox_id": {}}
@@ -23,7 +21,7 @@ func updateFields(prefixes ...string) map[string]field {
 	}
 	for _, prefix := range prefixes {
 		for path := range inTable(containerResourceFields) {
-			table[prefix+strings.TrimPrefix(path, resourcesPrefix)] = seenBy("TestUpdatesOfResources")
+			table[prefix+strings.TrimPrefix(path, resourcesPrefix)] = seenBy("TestContainers")
 		}
 	}
 	return table
@@ -31,53 +29,50 @@ func updateFields(prefixes ...string) map[string]field {
 
 // Each limit can be changed while the container runs, is in force at once, is reported and
 // outlives the daemon. What was changed of a container before its start is in force after.
-func TestUpdatesOfResources(t *testing.T) {
-	bothEngines(t, func(t *testing.T, version enginetest.Version) {
-		b := newBench(t, newNode(t, version, userConf()))
-		update := func(id string, r *cri.LinuxContainerResources) error {
-			_, err := b.cri.UpdateContainerResources(t.Context(), &cri.UpdateContainerResourcesRequest{ContainerId: id, Linux: r})
-			return err
+func (b *bench) updates(t *testing.T) {
+	update := func(id string, r *cri.LinuxContainerResources) error {
+		_, err := b.cri.UpdateContainerResources(t.Context(), &cri.UpdateContainerResourcesRequest{ContainerId: id, Linux: r})
+		return err
+	}
+	c := b.runContainer(t, b.request("running", ""))
+	before := b.request("created", "")
+	before.Config.Linux.Resources = &cri.LinuxContainerResources{MemoryLimitInBytes: 512 * mib}
+	created := b.createContainer(t, before)
+	for _, key := range slices.Sorted(maps.Keys(limits)) {
+		l := limits[key]
+		err := update(c.id, l.resources)
+		if status.Code(err) != l.code || l.code != 0 && !strings.Contains(fmt.Sprint(err), l.text) {
+			t.Errorf("%s: error %v, want %s that says %q", key, err, l.code, l.text)
 		}
-		c := b.runContainer(t, b.request("running", ""))
-		before := b.request("created", "")
-		before.Config.Linux.Resources = &cri.LinuxContainerResources{MemoryLimitInBytes: 512 * mib}
-		created := b.createContainer(t, before)
-		for _, key := range slices.Sorted(maps.Keys(limits)) {
-			l := limits[key]
-			err := update(c.id, l.resources)
-			if status.Code(err) != l.code || l.code != 0 && !strings.Contains(fmt.Sprint(err), l.text) {
-				t.Errorf("%s: error %v, want %s that says %q", key, err, l.code, l.text)
-			}
-			if l.code == 0 && err == nil {
-				l.see(t, b, b.look(t, c.id))
-			}
+		if l.code == 0 && err == nil {
+			l.see(t, b, b.look(t, c.id))
 		}
-		// A limit of memory and swap stays unless it is given, too.
-		wantRefused(t, update(c.id, &cri.LinuxContainerResources{MemoryLimitInBytes: 96 * mib}), codes.FailedPrecondition, "memoryswap")
-		wantRefused(t, update(c.id, &cri.LinuxContainerResources{MemoryLimitInBytes: 96 * mib, MemorySwapLimitInBytes: -1}), codes.Unimplemented, "memory_swap_limit_in_bytes")
-		if err := update(c.id, &cri.LinuxContainerResources{MemoryLimitInBytes: 72 * mib}); err != nil {
-			t.Error(err)
+	}
+	// A limit of memory and swap stays unless it is given, too.
+	wantRefused(t, update(c.id, &cri.LinuxContainerResources{MemoryLimitInBytes: 96 * mib}), codes.FailedPrecondition, "memoryswap")
+	wantRefused(t, update(c.id, &cri.LinuxContainerResources{MemoryLimitInBytes: 96 * mib, MemorySwapLimitInBytes: -1}), codes.Unimplemented, "memory_swap_limit_in_bytes")
+	if err := update(c.id, &cri.LinuxContainerResources{MemoryLimitInBytes: 72 * mib}); err != nil {
+		t.Error(err)
+	}
+	limit{&cri.LinuxContainerResources{MemorySwapLimitInBytes: 80 * mib}, "memory", "memory.memsw.limit_in_bytes", fmt.Sprint(80 * mib), 0, ""}.see(t, b, b.look(t, c.id))
+	later := &cri.LinuxContainerResources{OomScoreAdj: 555, MemoryLimitInBytes: 96 * mib, MemorySwapLimitInBytes: 96 * mib, CpuShares: 77, HugepageLimits: hugepages("1GB", 0).HugepageLimits}
+	for _, id := range []string{c.id, created} {
+		if err := update(id, later); err != nil {
+			t.Fatal(err)
 		}
-		limit{&cri.LinuxContainerResources{MemorySwapLimitInBytes: 80 * mib}, "memory", "memory.memsw.limit_in_bytes", fmt.Sprint(80 * mib), 0, ""}.see(t, b, b.look(t, c.id))
-		later := &cri.LinuxContainerResources{OomScoreAdj: 555, MemoryLimitInBytes: 96 * mib, MemorySwapLimitInBytes: 96 * mib, CpuShares: 77, HugepageLimits: hugepages("1GB", 0).HugepageLimits}
-		for _, id := range []string{c.id, created} {
-			if err := update(id, later); err != nil {
-				t.Fatal(err)
-			}
-		}
-		b.updateSandbox(t)
-		b.kill(t)
-		b.start(t)
-		b.wantSandboxUpdated(t)
-		for _, c := range []container{b.look(t, c.id), b.startContainer(t, created)} {
-			wantOOMScore(555)(t, b, c)
-			limit{later, "memory", "memory.limit_in_bytes", fmt.Sprint(96 * mib), 0, ""}.seeSome(t, c)
-			limit{later, "cpu", "cpu.shares", "77", 0, ""}.seeSome(t, c)
-		}
-		wantUpdatesRefused(t, b, c)
-		b.removePod(t, b.pod.id)
-		b.wantWhole(t, 0)
-	})
+	}
+	b.updateSandbox(t)
+	b.kill(t)
+	b.start(t)
+	b.wantSandboxUpdated(t)
+	for _, c := range []container{b.look(t, c.id), b.startContainer(t, created)} {
+		wantOOMScore(555)(t, b, c)
+		limit{later, "memory", "memory.limit_in_bytes", fmt.Sprint(96 * mib), 0, ""}.seeSome(t, c)
+		limit{later, "cpu", "cpu.shares", "77", 0, ""}.seeSome(t, c)
+	}
+	wantUpdatesRefused(t, b, c)
+	b.removeContainer(t, c.id)
+	b.removeContainer(t, created)
 }
 
 // seeSome is see where the status has limits of earlier updates as well.

@@ -21,6 +21,7 @@ func TestMetricsOfALimitedContainer(t *testing.T) {
 		n.importShell(t)
 		config := config("limited")
 		pod := n.runPod(t, config)
+		defer func() { n.removePod(t, pod.id); n.wantWhole(t, 0) }()
 		resp, err := n.cri.CreateContainer(t.Context(), &cri.CreateContainerRequest{PodSandboxId: pod.id, SandboxConfig: config, Config: &cri.ContainerConfig{
 			Metadata: &cri.ContainerMetadata{Name: "web"}, Image: &cri.ImageSpec{Image: shellImage},
 			Command: []string{"/bin/sh", "-c", "head -c 2000000 /dev/zero > /big; sleep 3600 & wait"},

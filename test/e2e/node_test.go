@@ -89,6 +89,9 @@ func newNodeOn(t *testing.T, engine *enginetest.Daemon, configs map[string]strin
 		if t.Failed() {
 			t.Logf("the daemon's log ends with:\n%s", n.logTail())
 			sweepNode(t)
+		} else if left := without(files(t, "/run/netns"), "outside"); len(left) > 0 {
+			t.Errorf("the test left pods: %q", left)
+			sweepNode(t)
 		}
 	})
 	n.start(t)

@@ -125,13 +125,13 @@ func (f *Fake) Stop(ctx context.Context, idOrName string, grace time.Duration) e
 // UpdateContainer implements engine.Engine.
 func (f *Fake) UpdateContainer(ctx context.Context, id string, resources *cri.LinuxContainerResources) error {
 	return f.call(ctx, "UpdateContainer", id, func() error {
-		limits, err := translate.Resources(resources, f.host())
-		if err != nil {
-			return err
-		}
 		c := f.find(id)
 		if c == nil {
 			return errdefs.ErrNotFound.WithMessage("container " + id + " is missing")
+		}
+		limits, err := translate.Update(resources, c.limits, f.host())
+		if err != nil {
+			return err
 		}
 		c.limits = container.Resources{
 			CPUPeriod: cmp.Or(limits.CPUPeriod, c.limits.CPUPeriod), CPUQuota: cmp.Or(limits.CPUQuota, c.limits.CPUQuota),

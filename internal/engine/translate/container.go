@@ -87,12 +87,15 @@ func containerAnnotations(spec pod.ContainerSpec, host Host) map[string]string {
 // the image's arguments is left, as in the CRI.
 func process(spec pod.ContainerSpec, host Host, config *container.Config, out *container.HostConfig) (err error) {
 	in := spec.Config
-	for field, words := range map[string][]string{"command": in.GetCommand(), "args": in.GetArgs(), "working_dir": {in.GetWorkingDir()}} {
+	for field, words := range map[string][]string{"command": in.GetCommand(), "args": in.GetArgs()} {
 		for i, word := range words {
 			if err := sayable(fmt.Sprintf("%s[%d]", field, i), word); err != nil {
 				return err
 			}
 		}
+	}
+	if err := sayable("working_dir", in.GetWorkingDir()); err != nil {
+		return err
 	}
 	config.Entrypoint, config.Cmd, config.WorkingDir = in.GetCommand(), in.GetArgs(), in.GetWorkingDir()
 	if len(config.Entrypoint)+len(config.Cmd)+len(spec.Image.Config.Config.Entrypoint)+len(spec.Image.Config.Config.Cmd) == 0 {
@@ -135,6 +138,11 @@ func joined(spec pod.ContainerSpec, _ Host, _ *container.Config, out *container.
 	options := spec.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()
 	sandbox := spec.Sandbox.Config.GetLinux().GetSecurityContext().GetNamespaceOptions()
 	join := "container:" + spec.Sandbox.ID
+	for field, mode := range map[string]cri.NamespaceMode{"network": options.GetNetwork(), "ipc": options.GetIpc()} {
+		if _, known := cri.NamespaceMode_name[int32(mode)]; !known || mode == cri.NamespaceMode_TARGET {
+			return invalid(namespaceOptions+"%s: %s can't be given to a container", field, mode)
+		}
+	}
 	if options.GetNetwork() == cri.NamespaceMode_NODE && !spec.Sandbox.HostNetwork() {
 		return invalid(namespaceOptions + "network: NODE, but the sandbox has a network of its own, which its containers share")
 	}

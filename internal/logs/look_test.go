@@ -1,0 +1,117 @@
+package logs
+
+import (
+	"errors"
+	"os"
+	"testing"
+	"time"
+)
+
+// A container that is quiet for long is not polled, and yet its next line comes at once.
+func TestQuietContainerIsWoken(t *testing.T) {
+	n := newNode(t)
+	f, stop := n.follow()
+	defer stop()
+	watched := func() {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			if f.watch.interval(f.tail("c1")) == lookAnyway {
+				time.Sleep(3 * pause) // for the last look after that
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("it is not watched")
+			}
+		}
+	}
+	watched()
+	n.engine.start()
+	for range 3 {
+		began := time.Now()
+		n.engine.log("stdout", "a line", 0)
+		await(t, n.path, n.engine.want())
+		if took := time.Since(began); took > lookAnyway/2 {
+			t.Errorf("a line took %v", took)
+		}
+		watched()
+	}
+}
+
+// The engine may write and rotate between the read that found nothing and the look
+// whether the file was rotated.
+func TestRotatedBetweenReadAndLook(t *testing.T) {
+	n := newNode(t)
+	n.engine.start()
+	n.engine.log("stdout", "one", 0)
+	f := New(Options{StateDir: n.state, Logger: discard()})
+	n.engine.must(f.Follow(n.source)) // and nothing runs
+	tail := f.tail("c1")
+	defer tail.close()
+	if result, err := tail.batch(t.Context()); result != caughtUp || err != nil {
+		t.Fatalf("%v, %v", result, err)
+	}
+	n.engine.log("stdout", "two", 0)
+	n.engine.rotate()
+	n.engine.log("stdout", "three", 0)
+	b, err := f.acquire(t.Context())
+	n.engine.must(err)
+	if result, err := tail.atEnd(b, nil, nil); result != more || err != nil {
+		t.Fatalf("%v, %v", result, err)
+	}
+	f.release(b)
+	for range 3 {
+		if _, err := tail.batch(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same(t, text(t, n.path), n.engine.want())
+}
+
+// A file is known by more than its inode number, which is used again at once.
+func TestInodeNumberIsUsedAgain(t *testing.T) {
+	n := newNode(t)
+	n.engine.start()
+	n.engine.log("stdout", "one", 0)
+	_, stop := n.follow()
+	await(t, n.path, n.engine.want())
+	stop()
+	n.engine.must(n.engine.file.Truncate(0))
+	n.engine.log("stdout", "a longer line of a later file", 0)
+	f, stop := n.follow()
+	defer stop()
+	n.drain(f)
+	got := text(t, n.path)
+	if len(gap.FindAllString(got, -1)) != 1 {
+		t.Errorf("log %q", got)
+	}
+	same(t, gap.ReplaceAllString(got, ""), n.engine.want())
+}
+
+// Without notifications containers are polled.
+func TestWithoutInotify(t *testing.T) {
+	n := newNode(t)
+	f, stop := n.follow()
+	defer stop()
+	for opened := false; !opened; time.Sleep(time.Millisecond) {
+		f.watch.mu.Lock()
+		opened = f.watch.inotify != nil
+		f.watch.mu.Unlock()
+	}
+	f.watch.close()
+	n.engine.start()
+	n.engine.log("stdout", "one", 0)
+	await(t, n.path, n.engine.want())
+}
+
+func TestStateThatIsNone(t *testing.T) {
+	for _, damage := range []string{"", "{", `{"version":99}`, "\x00\x00\x00"} {
+		n := newNode(t)
+		n.engine.must(errors.Join(os.MkdirAll(n.state, 0o700), os.WriteFile(n.state+"/c1", []byte(damage), 0o600)))
+		n.engine.start()
+		n.engine.log("stdout", "one", 0)
+		f, stop := n.follow()
+		n.drain(f)
+		same(t, text(t, n.path), n.engine.want())
+		stop()
+	}
+}

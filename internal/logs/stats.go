@@ -1,0 +1,28 @@
+package logs
+
+// Stats are counted from the start of the daemon.
+type Stats struct {
+	Lines  uint64 // parts of long lines count each
+	Bytes  uint64 // as formatted
+	Gaps   uint64 // lines that tell of lost ones
+	Errors uint64 // each is tried again
+	// DamagedBytes were skipped in the engine's files.
+	DamagedBytes uint64
+	Behind       int // containers whose log is held up or has more to come right now
+}
+
+// Stats does no I/O.
+func (f *Follower) Stats() Stats {
+	stats := Stats{
+		Lines: f.lines.Load(), Bytes: f.bytes.Load(), Gaps: f.gaps.Load(),
+		Errors: f.errors.Load(), DamagedBytes: f.damaged.Load(),
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, t := range f.tails {
+		if t.behind.Load() {
+			stats.Behind++
+		}
+	}
+	return stats
+}

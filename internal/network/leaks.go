@@ -1,0 +1,209 @@
+package network
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/containernetworking/cni/libcni"
+
+	"github.com/mascri/mascri/internal/network/firewall"
+	"github.com/mascri/mascri/internal/network/leaks"
+	"github.com/mascri/mascri/internal/pod"
+)
+
+// FindLeaks returns what is on the node of attachments that are over, and the records of
+// sandboxes that the engine does not have. sandboxes are the ids of all that it has; a
+// list that may be incomplete would make leaks of what is in use. It changes nothing.
+func (n *Network) FindLeaks(ctx context.Context, sandboxes []string) ([]pod.Leak, error) {
+	found, err := leaks.Find(ctx, n.leakScope(sandboxes))
+	list := plainLeaks(found)
+	for _, a := range n.Attachments() {
+		if !slices.Contains(sandboxes, a.SandboxID) {
+			list = append(list, pod.Leak{Kind: pod.LeakRecord, Network: a.Network, SandboxID: a.SandboxID, What: filepath.Join(n.recordDir(), recordFile(a.SandboxID))})
+		}
+	}
+	if err != nil {
+		return list, fmt.Errorf("find leaks: %w", err)
+	}
+	return list, nil
+}
+
+// MendLeaks mends what FindLeaks finds, but for records: Detach does that. It returns what
+// it found; Status tells what could not be mended.
+func (n *Network) MendLeaks(ctx context.Context, sandboxes []string) ([]pod.Leak, error) {
+	found, err := leaks.Find(ctx, n.leakScope(sandboxes))
+	list := plainLeaks(found)
+	if n.detachCached(ctx, list) {
+		var left []leaks.Leak
+		if left, err = leaks.Find(ctx, n.leakScope(sandboxes)); err == nil {
+			found = left
+		}
+	}
+	for i := range list {
+		at := slices.IndexFunc(found, func(l leaks.Leak) bool { return l.What == list[i].What && l.Kind == list[i].Kind })
+		if at < 0 { // DEL was enough, or will be
+			if list[i].Mended = !n.isDirty(list[i].SandboxID); !list[i].Mended {
+				list[i].Error = "CNI DEL fails; it is on the dirty queue"
+			}
+			continue
+		}
+		mended, err := n.mendLeak(ctx, found[at])
+		list[i].Mended = mended
+		if err != nil {
+			list[i].Error = err.Error()
+		}
+	}
+	n.noteLeaks(list)
+	if err != nil {
+		return list, fmt.Errorf("find leaks: %w", err)
+	}
+	return list, nil
+}
+
+// detachCached runs CNI DEL for what libcni's cache still tells of: plugins know best what
+// they made. It tells whether there was any.
+func (n *Network) detachCached(ctx context.Context, found []pod.Leak) (any bool) {
+	for _, l := range found {
+		if l.Kind != pod.LeakCache {
+			continue
+		}
+		any = true
+		if err := n.Detach(ctx, l.SandboxID, nil); err != nil {
+			n.cfg.Logger.Warn("what is left of a sandbox can't be detached; it is mended by hand", "sandbox", l.SandboxID, "error", err)
+		}
+	}
+	return any
+}
+
+// mendLeak does nothing for a sandbox that somebody is at work on.
+func (n *Network) mendLeak(ctx context.Context, l leaks.Leak) (mended bool, err error) {
+	if l.SandboxID != "" {
+		unlock, free := n.locks.Try(l.SandboxID)
+		if !free {
+			return false, nil
+		}
+		defer unlock()
+		rec, known := n.record(l.SandboxID)
+		if whole := known && rec.Phase == pod.Attached; known && l.Kind != pod.LeakUnreserved || l.Kind == pod.LeakUnreserved && !whole {
+			return false, nil
+		}
+	}
+	err = l.Mend(ctx)
+	return err == nil, err
+}
+
+// noteLeaks keeps for Status what could not be mended, and logs what is new.
+func (n *Network) noteLeaks(list []pod.Leak) {
+	var left []pod.Leak
+	before := n.leaks.Load()
+	for _, l := range list {
+		if l.Mended {
+			n.cfg.Logger.Warn("a leftover was mended", "kind", l.Kind, "sandbox", l.SandboxID, "what", l.What)
+			continue
+		}
+		if left = append(left, l); before == nil || !slices.Contains(*before, l) {
+			n.cfg.Logger.Warn("a leftover can't be mended", "kind", l.Kind, "sandbox", l.SandboxID, "what", l.What, "error", l.Error)
+		}
+	}
+	n.leaks.Store(&left)
+}
+
+func plainLeaks(found []leaks.Leak) []pod.Leak {
+	var list []pod.Leak
+	for _, l := range found {
+		list = append(list, l.Leak)
+	}
+	return list
+}
+
+// leakScope tells what is ours: over is what the ledger knows and neither has a record nor
+// is a sandbox that the engine still has, which is for others to put right.
+func (n *Network) leakScope(sandboxes []string) leaks.Scope {
+	entries := n.ledger.all() // before the records, see note
+	scope := leaks.Scope{CacheDir: filepath.Join(n.cfg.StateDir, "cni", "results")}
+	stores := map[string]bool{}
+	add := func(list *libcni.NetworkConfigList) {
+		for _, dir := range storesOf(list) {
+			stores[dir] = true
+		}
+	}
+	if net := n.snap.Load().chosen; net != nil {
+		add(net.list)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	inUse := map[string]bool{}
+	for _, id := range sandboxes {
+		inUse[id] = true
+	}
+	for id, rec := range n.records {
+		inUse[id] = true
+		for _, link := range hostLinks(rec.Result) {
+			inUse[link] = true
+		}
+		list, err := rec.list()
+		if err != nil {
+			continue // it was read before
+		}
+		add(list)
+		if rec.Phase == pod.Attached {
+			scope.Present = append(scope.Present, leaks.Present{Owner: rec.owner(), Reserved: reservedFor(rec, list)})
+		}
+	}
+	for _, e := range entries {
+		for _, dir := range e.Stores {
+			stores[dir] = true
+		}
+		if inUse[e.SandboxID] {
+			continue
+		}
+		links := slices.DeleteFunc(slices.Clone(e.Links), func(name string) bool { return inUse[name] })
+		scope.Past = append(scope.Past, leaks.Past{
+			Owner: firewall.Owner{Network: e.Network, SandboxID: e.SandboxID, IfName: ifName},
+			Pin:   n.pinPath(e.SandboxID), Links: links,
+		})
+	}
+	for dir := range stores {
+		scope.Stores = append(scope.Stores, dir)
+	}
+	return scope
+}
+
+func (rec record) owner() firewall.Owner {
+	return firewall.Owner{Network: rec.Network, SandboxID: rec.SandboxID, IfName: rec.IfName}
+}
+
+// storesOf returns the directories that host-local keeps the reservations of list in.
+func storesOf(list *libcni.NetworkConfigList) []string {
+	var dirs []string
+	for _, plugin := range list.Plugins {
+		var conf struct {
+			IPAM struct {
+				Type    string `json:"type"`
+				DataDir string `json:"dataDir"`
+			} `json:"ipam"`
+		}
+		if json.Unmarshal(plugin.Bytes, &conf) == nil && conf.IPAM.Type == "host-local" {
+			dirs = append(dirs, filepath.Join(cmp.Or(conf.IPAM.DataDir, hostLocalDir), list.Name))
+		}
+	}
+	return dirs
+}
+
+// reservedFor returns the address files that must name rec. Where the configuration has
+// more than one store, nobody knows which gave what.
+func reservedFor(rec record, list *libcni.NetworkConfigList) []string {
+	dirs := storesOf(list)
+	if len(dirs) != 1 {
+		return nil
+	}
+	var files []string
+	for _, ip := range rec.IPs {
+		files = append(files, filepath.Join(dirs[0], ip.String()))
+	}
+	return files
+}

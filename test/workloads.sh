@@ -1,0 +1,96 @@
+#!/bin/bash
+# workloads.sh shows on this machine's cgroups what a container's limits come to, and runs
+# the specs of critest that need no registry. It is for the VM, whose cgroups are v2 and
+# managed by systemd: the other tests' machine may have v1.
+set -Eeuo pipefail
+root=$(dirname "$(dirname "$(realpath "$0")")")
+work=$(mktemp -d)
+socket=$work/mascri.sock
+image=registry.k8s.io/e2e-test-images/busybox:1.29-2 # critest's name
+slice=/kubepods.slice/kubepods-burstable.slice
+
+failed() { echo "error: line $1 failed: $2" >&2; tail -n 15 "$work/mascri.log" >&2; }
+trap 'failed $LINENO "$BASH_COMMAND"' ERR
+trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
+
+crictl() { "$root/bin/crictl" --timeout 120s --runtime-endpoint "unix://$socket" --image-endpoint "unix://$socket" "$@" 2>"$work/crictl.log" || { cat "$work/crictl.log" >&2; false; }; }
+
+# import makes the image of a static busybox.
+import() {
+	local tree=$work/tree applet
+	mkdir -p "$tree"/{bin,tmp,etc}
+	cp "$(command -v busybox)" "$tree/bin/busybox"
+	for applet in $("$tree/bin/busybox" --list); do [ "$applet" = busybox ] || ln -s busybox "$tree/bin/$applet"; done
+	tar -C "$tree" -c . | docker import --change 'CMD ["sh"]' - "$image" >/dev/null
+}
+
+# status CONTAINER FIELD prints a field of its status.
+status() { crictl inspect -o go-template --template "{{.$2}}" "$1"; }
+
+# wait_ended CONTAINER waits until it has.
+wait_ended() {
+	local end=$((SECONDS + 120))
+	until [ "$(status "$1" status.state)" = CONTAINER_EXITED ]; do [ $SECONDS -lt $end ]; sleep 0.5; done
+}
+
+# run NAME COMMAND RESOURCES prints the id of a new container that runs.
+run() {
+	local id
+	cat >"$work/$1.json" <<-JSON
+		{"metadata": {"name": "$1"}, "image": {"image": "$image"}, "command": ["sh", "-c", "$2"], "log_path": "$1.log",
+		 "linux": {"resources": {$3}, "security_context": {"namespace_options": {"pid": 1}}}}
+	JSON
+	id=$(crictl create "$pod" "$work/$1.json" "$work/pod.json")
+	crictl start "$id" >/dev/null
+	echo "$id"
+}
+
+# file CONTAINER NAME prints a file of its cgroup.
+file() {
+	local pid path
+	pid=$(status "$1" info.pid)
+	path=$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
+	cat "/sys/fs/cgroup$path/$2"
+}
+
+# same WHAT GOT WANT
+same() { [ "$2" = "$3" ] || { echo "error: $1 is \"$2\", want \"$3\"" >&2; false; }; echo "      $1  $2"; }
+
+echo "[1/5] MasCRI on cgroup v$(docker info -f '{{.CgroupVersion}}'), driver $(docker info -f '{{.CgroupDriver}}')"
+"$root/bin/mascri" serve --socket "$socket" --state-dir "$work/state" --cni-bin-dir "$root/bin/cni" >"$work/mascri.log" 2>&1 &
+for _ in $(seq 100); do crictl version >/dev/null 2>&1 && break; sleep 0.3; done
+import
+echo "{\"metadata\": {\"name\": \"limits\", \"namespace\": \"default\", \"uid\": \"u1\"}, \"log_directory\": \"$work/logs\", \"linux\": {\"cgroup_parent\": \"$slice\"}}" >"$work/pod.json"
+pod=$(crictl runp "$work/pod.json")
+
+echo "[2/5] limits as the kubelet sends them"
+web=$(run web "sleep 1000" '"cpu_period": 100000, "cpu_quota": 50000, "cpu_shares": 512, "memory_limit_in_bytes": 67108864, "memory_swap_limit_in_bytes": 67108864, "oom_score_adj": 900, "unified": {"memory.oom.group": "1", "memory.high": "60000000"}, "hugepage_limits": [{"page_size": "2MB", "limit": 0}]')
+grep -qF "$slice/" "/proc/$(status "$web" info.pid)/cgroup"
+same memory.max "$(file "$web" memory.max)" 67108864
+same memory.swap.max "$(file "$web" memory.swap.max 2>/dev/null || echo 0)" 0
+same memory.oom.group "$(file "$web" memory.oom.group)" 1
+same memory.high "$(file "$web" memory.high)" 59998208 # whole pages
+same cpu.max "$(file "$web" cpu.max)" "50000 100000"
+same hugetlb.2MB.max "$(file "$web" hugetlb.2MB.max 2>/dev/null || echo 0)" 0
+same oom_score_adj "$(cat "/proc/$(status "$web" info.pid)/oom_score_adj")" 900
+
+echo "[3/5] changed in place"
+crictl update --memory 134217728 --cpu-quota 20000 "$web" >/dev/null
+same memory.max "$(file "$web" memory.max)" 134217728
+same cpu.max "$(file "$web" cpu.max)" "20000 100000"
+same "status, memory" "$(status "$web" status.resources.linux.memoryLimitInBytes)" 134217728
+crictl stats "$web" | tail -n 1 | sed 's/^/      /'
+
+echo "[4/5] out of memory"
+hog=$(run hog "dd if=/dev/zero of=/dev/null bs=40M" '"memory_limit_in_bytes": 15728640, "memory_swap_limit_in_bytes": 15728640, "unified": {"memory.oom.group": "1"}')
+wait_ended "$hog"
+same reason "$(status "$hog" status.reason)" OOMKilled
+same "exit code" "$(status "$hog" status.exitCode)" 137
+crictl rmp -f "$pod" >/dev/null
+[ -z "$(docker ps -aq)" ]
+
+echo "[5/5] critest: what needs no registry"
+"$root/bin/critest" --runtime-endpoint "unix://$socket" --image-endpoint "unix://$socket" --ginkgo.no-color \
+	--ginkgo.focus 'Container OOM|basic operations on container|PodSandbox|Idempotence|Container Mount|NamespaceOption runtime should support (HostPID|HostIpc|PodPID|ContainerPID)|capabilit' \
+	--ginkgo.skip 'HostNetwork|RemoveImage' >"$work/critest.log" 2>&1 || { grep -E '^\s*\[FAIL\]|FAILED' "$work/critest.log" >&2; tail -n 40 "$work/critest.log" >&2; false; }
+grep -E '^(Ran|SUCCESS|FAIL)' "$work/critest.log"
