@@ -146,7 +146,7 @@ func mendLeaks(ctx context.Context, cfg config.Config) ([]pod.Leak, error) {
 	}
 	found = slices.DeleteFunc(found, func(l pod.Leak) bool { return l.Kind != pod.LeakRecord })
 	for i, l := range found {
-		if err := n.Detach(ctx, l.SandboxID); err != nil {
+		if err := n.Detach(ctx, l.SandboxID, nil); err != nil {
 			found[i].Error = err.Error()
 			continue
 		}
