@@ -30,9 +30,10 @@ func newNet(load func() (config.Config, error)) *cobra.Command {
 		newNetList(load),
 		newNetInspect(load),
 		newNetPlan(load),
-		newNetLeaks(load),
 		newNetProbe(load),
 		newNetCapture(load),
+		newNetGraph(load),
+		newNetLeaks(load),
 	)
 	return group(cmd)
 }
