@@ -116,6 +116,18 @@ bin/critest: tools/cri/go.mod tools/cri/go.sum
 		-ldflags '$(STRIP) -X sigs.k8s.io/cri-tools/pkg/version.Version=$(call pinned,cri,sigs.k8s.io/cri-tools)' \
 		sigs.k8s.io/cri-tools/cmd/critest
 
+# A kubelet, which names itself by what release tooling sets: about ten minutes on two cores.
+KUBELET_VERSION := k8s.io/component-base/version
+bin/kubelet: tools/kubelet/go.mod tools/kubelet/go.sum
+	@echo "$@ $(call pinned,kubelet,k8s.io/kubernetes)"
+	@GOARCH=$(HOSTARCH) $(call build,tools/kubelet) -o $(CURDIR)/$@ \
+		-ldflags '$(STRIP) -X $(KUBELET_VERSION).gitVersion=$(call pinned,kubelet,k8s.io/kubernetes)' tool
+
+# kubectl's code for exec, attach and port-forward, which needs the same modules.
+bin/kubelet-stream: tools/kubelet/go.mod tools/kubelet/go.sum tools/kubelet/stream/main.go
+	@echo "$@"
+	@GOARCH=$(HOSTARCH) $(call build,tools/kubelet) -ldflags '$(STRIP)' -o $(CURDIR)/$@ ./stream
+
 $(LINT): tools/lint/go.mod tools/lint/go.sum
 	@echo "$@"
 	@GOARCH=$(HOSTARCH) $(call build,tools/lint) -ldflags '$(STRIP)' -o $(CURDIR)/$@ tool
@@ -126,7 +138,7 @@ lint: $(LINT) ## Run the linters
 	$(LINT) run
 
 .PHONY: bench
-bench: deps build ## Time pods beside containerd's, and write docs/benchmarks
+bench: deps build ## Measure MasCRI beside containerd (some 12 minutes), and write docs/benchmarks
 	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
 	go run ./bench
 

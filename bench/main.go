@@ -1,12 +1,12 @@
-// Command bench times pods on MasCRI beside pods on containerd's own CRI plugin, on
-// this machine and with the same CNI plugins and config:
+// Command bench measures MasCRI beside containerd's own CRI plugin, on this machine and
+// with the same CNI plugins, config, images and pods:
 //
 //	make bench
 //
 // Every contestant has a node of its own: mount, network and pid namespaces with its
-// engine in them. All nodes are up all the time, and their samples alternate, so that
-// whatever else the machine does meets all alike; the ratios are what counts. The
-// figures go to docs/benchmarks: latest.json has each sample, latest.md the tables.
+// engine in them. All nodes are up all the time, and they take turns, so that whatever
+// else the machine does meets all alike; the ratios are what counts. The figures go to
+// docs/benchmarks: latest.json has each sample, latest.md the tables.
 package main
 
 import (
@@ -17,29 +17,94 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
 
-// startLimit bounds the preparations: engines, images, one pod everywhere.
-const startLimit = 2 * time.Minute
+const (
+	startLimit = 3 * time.Minute // for engines, images, one pod everywhere
+	limit      = time.Hour       // for all
+)
+
+// options are what a run may do more or less of.
+type options struct {
+	out         string
+	contestants []string
+	rounds      int   // of whole lives of pods
+	widths      []int // pods at once
+	pods        []int // that are there, rising
+	lists       int   // rounds
+	poll        int   // windows of ten seconds
+	restarts    int   // rounds
+	logs        int   // rounds
+	logMB       int   // in a round
+}
+
+func parse() (options, error) {
+	var o options
+	flag.StringVar(&o.out, "out", "docs/benchmarks", "`directory` of the results")
+	names := flag.String("contestants", "containerd-2,mascri-28,mascri-20,mascri-28-default,plugins", "who takes part; containerd-1 may, too")
+	flag.IntVar(&o.rounds, "rounds", 40, "whole lives of pods, one at a time")
+	widths := flag.String("at-once", "8", "how many pods at once, as in 8,32")
+	pods := flag.String("pods", "0,10,100", "for how many pods lists, polling and memory are measured, as in 0,100,250")
+	flag.IntVar(&o.lists, "lists", 50, "rounds of lists for each number of pods")
+	flag.IntVar(&o.poll, "poll", 4, "polling for each number of pods, in units of 10 s")
+	flag.IntVar(&o.restarts, "restarts", 30, "restarts with the most pods")
+	flag.IntVar(&o.logs, "logs", 15, "rounds of log lines")
+	flag.IntVar(&o.logMB, "log-mb", 20, "megabytes of log lines in a round")
+	flag.Parse()
+	o.contestants = strings.Split(*names, ",")
+	var err error
+	if o.widths, err = numbers("at-once", *widths, 1); err != nil {
+		return o, err
+	}
+	if o.pods, err = numbers("pods", *pods, 0); err != nil {
+		return o, err
+	}
+	slices.Sort(o.pods)
+	for _, must := range []string{reference, subject} {
+		if !slices.Contains(o.contestants, must) {
+			return o, fmt.Errorf("-contestants: %s must be one of them", must)
+		}
+	}
+	return o, nil
+}
+
+// numbers reads a list that is not empty.
+func numbers(name, text string, least int) ([]int, error) {
+	var found []int
+	for word := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil || n < least {
+			return nil, fmt.Errorf("-%s: %q is not a number from %d on", name, word, least)
+		}
+		found = append(found, n)
+	}
+	return found, nil
+}
 
 func main() {
 	// The kernel ends the nodes when the thread that started them does: this one.
 	runtime.LockOSThread()
-	length := flag.Duration("for", 4*time.Minute, "how long to take samples")
-	out := flag.String("out", "docs/benchmarks", "directory of the results")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	if err := bench(ctx, *length, *out); err != nil {
+	o, err := parse()
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+		defer stop()
+		err = bench(ctx, o)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1) //nolint:forbidigo // this is a command
 	}
 }
 
 // bench must be called with the repository as the working directory.
-func bench(ctx context.Context, length time.Duration, out string) (err error) {
+func bench(ctx context.Context, o options) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	repo, err := filepath.Abs(".")
 	if err != nil {
 		return err
@@ -49,21 +114,30 @@ func bench(ctx context.Context, length time.Duration, out string) (err error) {
 		return err
 	}
 	defer place.clear()
-	result := results{Machine: describe(repo)}
-	startCtx, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	contestants, err := place.contestants(startCtx)
+	result := results{Machine: describe(repo), Measures: measures}
+	startCtx, cancelStart := context.WithTimeout(ctx, startLimit)
+	defer cancelStart()
+	contestants, err := place.contestants(startCtx, o.contestants)
 	if err != nil {
 		return err
 	}
-	measureCtx, cancelMeasure := context.WithTimeout(ctx, length+2*time.Minute)
-	defer cancelMeasure()
-	if result.Samples, err = measure(measureCtx, contestants, length); err != nil {
-		return err
-	}
-	result.Machine.LoadAfter = loadAverage()
 	for _, c := range contestants {
 		result.Contestants = append(result.Contestants, c.about)
 	}
-	return result.write(out)
+	whole := slices.DeleteFunc(slices.Clone(contestants), func(c contestant) bool { return c.pods == nil })
+	lives, err := latency(ctx, contestants, o.rounds, o.widths)
+	if err != nil {
+		return err
+	}
+	logs, err := writing(ctx, whole, o.logs, o.logMB)
+	if err != nil {
+		return err
+	}
+	crowds, processes, err := density(ctx, whole, o)
+	if err != nil {
+		return err
+	}
+	result.Samples, result.Processes = slices.Concat(lives, logs, crowds), processes
+	result.Machine.LoadAfter = loadAverage()
+	return result.write(o.out)
 }

@@ -2,17 +2,14 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // place is where the nodes are: a directory on disk, as an engine's state is in
@@ -20,7 +17,8 @@ import (
 type place struct {
 	repo   string
 	dir    string // short, as the paths of sockets must be
-	cgroup string // below it are all containers
+	cgroup string // below it are all containers and daemons
+	shell  string // the archive of shellImage
 	nodes  []*node
 }
 
@@ -32,7 +30,12 @@ func newPlace(repo string) (*place, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &place{repo: repo, dir: dir, cgroup: "/mascri-bench-" + strconv.Itoa(os.Getpid())}, nil
+	p := &place{repo: repo, dir: dir, cgroup: "/mascri-bench-" + strconv.Itoa(os.Getpid()), shell: filepath.Join(dir, "shell.tar")}
+	if err := writeShellImage(p.shell); err != nil {
+		p.clear()
+		return nil, err
+	}
+	return p, nil
 }
 
 // clear ends all nodes and leaves nothing.
@@ -71,13 +74,14 @@ func removeCgroup(dir string) {
 type node struct {
 	dir    string // for state, logs and sockets; the same path inside and outside
 	holder *exec.Cmd
-	pid    int // of the node's first process, as seen from here
+	pid    int    // of the node's first process, as seen from here
+	cgroup string // directory of the cgroup that the daemons and their shims are in
 }
 
 // node makes a node. What runs in it ends with this process, however that ends.
 func (p *place) node(name string) (*node, error) {
-	n := &node{dir: filepath.Join(p.dir, name)}
-	if err := os.Mkdir(n.dir, 0o755); err != nil {
+	n := &node{dir: filepath.Join(p.dir, name), cgroup: filepath.Join(accounts(), p.cgroup, "daemons", name)}
+	if err := errors.Join(os.Mkdir(n.dir, 0o755), os.MkdirAll(n.cgroup, 0o755)); err != nil {
 		return nil, err
 	}
 	n.holder = exec.Command(filepath.Join(p.repo, "test/private.sh"), "sh", "-c", "echo ready; exec sleep infinity")
@@ -135,39 +139,6 @@ func (n *node) run(name string, args ...string) error {
 		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
 	}
 	return nil
-}
-
-// daemon runs a command in the node for good and returns once its socket takes
-// connections. env adds to the environment.
-func (n *node) daemon(ctx context.Context, socket string, env []string, name string, args ...string) error {
-	log, err := os.Create(n.file(filepath.Base(name) + ".log"))
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd := n.command(name, args...)
-	cmd.Env = append(os.Environ(), env...)
-	cmd.Stdout, cmd.Stderr = log, log
-	// A signal from the terminal is for bench alone, which then ends the nodes.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	for {
-		conn, err := net.Dial("unix", socket)
-		if err == nil {
-			return conn.Close()
-		}
-		select {
-		case err := <-ended:
-			return fmt.Errorf("%s ended: %w\n%s", name, err, tail(log.Name()))
-		case <-ctx.Done():
-			return fmt.Errorf("%s does not answer: %w\n%s", name, ctx.Err(), tail(log.Name()))
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }
 
 // tail returns a log's last lines.

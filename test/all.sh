@@ -55,8 +55,8 @@ began=$SECONDS
 engine28
 mapfile -t unit < <(go list ./... | grep -v /test/e2e)
 part lint lint
-part unit go_test unit -race -timeout 15m ${without_28[@]+"${without_28[@]}"} "${unit[@]}"
-part e2e go_test e2e -timeout 20m -skip "$e2e_skip" ./test/e2e/...
+part unit go_test unit -race -timeout 30m ${without_28[@]+"${without_28[@]}"} "${unit[@]}"
+part e2e go_test e2e -timeout 45m -skip "$e2e_skip" ./test/e2e/...
 part critest critest
 part demo demo
 

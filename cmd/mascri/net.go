@@ -22,7 +22,7 @@ func newNet(load func() (config.Config, error)) *cobra.Command {
 		Use:   "net",
 		Short: "Show the pods' network, and explain it",
 		Long: "Show the pods' network, and explain it: from the daemon's attachment records and the\n" +
-			"kernel, with the daemon running or not. Nothing is changed. Needs root.\n\n" +
+			"kernel, with the daemon running or not. Only \"leaks --repair\" changes anything. Needs root.\n\n" +
 			"POD is a sandbox's id, the beginning of one, or namespace/name.",
 	}
 	cmd.AddCommand(
@@ -30,6 +30,9 @@ func newNet(load func() (config.Config, error)) *cobra.Command {
 		newNetList(load),
 		newNetInspect(load),
 		newNetPlan(load),
+		newNetProbe(load),
+		newNetCapture(load),
+		newNetLeaks(load),
 	)
 	return group(cmd)
 }
@@ -65,6 +68,37 @@ func newNetInspect(load func() (config.Config, error)) *cobra.Command {
 			return err
 		}
 		return show(cmd, *output, detail, detail.WriteText)
+	}
+	return cmd
+}
+
+func newNetProbe(load func() (config.Config, error)) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "probe POD",
+		Short: "Find out what a pod reaches, and where it fails",
+		Long: "Find out whether a pod reaches its gateway, another pod, its name servers, and all of\n" +
+			"them with packets as large as its eth0 sends; and where on the way it fails. Packets\n" +
+			"are sent from the pod's network namespace, with nothing from its image. The exit code\n" +
+			"is 1 where something fails.",
+		Args: onePod,
+	}
+	output := addOutput(cmd)
+	var aim netview.Aim
+	cmd.Flags().StringVar(&aim.To, "to", "", "pod or IP address to reach (default: another pod of this node)")
+	cmd.Flags().StringVar(&aim.Name, "name", "", "name to resolve (default: the root's)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		sources, err := netSources(load)
+		if err != nil {
+			return err
+		}
+		probing, err := netview.Probe(cmd.Context(), sources.StateDir, args[0], aim)
+		if err != nil {
+			return err
+		}
+		if err := show(cmd, *output, probing, probing.WriteText); err != nil || probing.OK {
+			return err
+		}
+		return errReported
 	}
 	return cmd
 }

@@ -3,6 +3,7 @@ package cri_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -130,6 +131,13 @@ func (l *fakeLogs) Forget(_ context.Context, id string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.followed, id)
+	return nil
+}
+
+func (l *fakeLogs) Sweep(_ context.Context, known func(string) bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.followed, func(id string, _ pod.LogSource) bool { return !known(id) })
 	return nil
 }
 

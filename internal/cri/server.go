@@ -82,6 +82,8 @@ type Logs interface {
 	Drain(ctx context.Context, container string) error
 	// Forget ends it for a container that was removed.
 	Forget(ctx context.Context, container string) error
+	// Sweep forgets those that known does not know.
+	Sweep(ctx context.Context, known func(container string) bool) error
 }
 
 // Images is the engine's store of images. The names it takes are of the forms that

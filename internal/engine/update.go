@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -19,11 +20,11 @@ func (e *Engine) UpdateContainer(ctx context.Context, id string, resources *cri.
 	if err != nil {
 		return err
 	}
-	memorySwap, err := e.memorySwap(ctx, c, id)
+	before, err := e.limits(ctx, c, id)
 	if err != nil {
 		return err
 	}
-	limits, err := translate.Update(resources, memorySwap, e.node(c))
+	limits, err := translate.Update(resources, before, e.node(c))
 	if err != nil {
 		return err
 	}
@@ -37,15 +38,15 @@ func (e *Engine) UpdateContainer(ctx context.Context, id string, resources *cri.
 	return nil
 }
 
-// memorySwap returns a container's limit of memory and swap: an update of memory that says
-// nothing of it is refused by the engine where there is none.
-func (e *Engine) memorySwap(ctx context.Context, c *connection, id string) (int64, error) {
+// limits returns a container's limits as they are: what an update of memory has to say of
+// swap depends on them.
+func (e *Engine) limits(ctx context.Context, c *connection, id string) (container.Resources, error) {
 	result, err := c.api.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
 	if err != nil {
-		return 0, e.failed("inspect container "+id, err)
+		return container.Resources{}, e.failed("inspect container "+id, err)
 	}
 	if result.Container.HostConfig == nil {
-		return 0, nil
+		return container.Resources{}, nil
 	}
-	return result.Container.HostConfig.MemorySwap, nil
+	return result.Container.HostConfig.Resources, nil
 }

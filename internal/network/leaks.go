@@ -45,8 +45,10 @@ func (n *Network) MendLeaks(ctx context.Context, sandboxes []string) ([]pod.Leak
 	}
 	for i := range list {
 		at := slices.IndexFunc(found, func(l leaks.Leak) bool { return l.What == list[i].What && l.Kind == list[i].Kind })
-		if at < 0 { // DEL was enough
-			list[i].Mended = true
+		if at < 0 { // DEL was enough, or will be
+			if list[i].Mended = !n.isDirty(list[i].SandboxID); !list[i].Mended {
+				list[i].Error = "CNI DEL fails; it is on the dirty queue"
+			}
 			continue
 		}
 		mended, err := n.mendLeak(ctx, found[at])

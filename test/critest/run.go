@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +59,28 @@ func (r Run) Specs(t testing.TB) []Spec {
 	specs, err := parse(report)
 	if err != nil {
 		t.Fatalf("%s: %v", r.JUnit, err)
+	}
+	return specs
+}
+
+// Again runs the failed ones of specs once more, and returns specs with what came of that.
+func (r Run) Again(t testing.TB, specs []Spec) []Spec {
+	t.Helper()
+	var names []string
+	for _, s := range specs {
+		if s.Outcome == Failed {
+			// The report adds what ginkgo knows of a spec besides its text.
+			names = append(names, regexp.QuoteMeta(strings.TrimSuffix(s.Name, " [Serial]")))
+		}
+	}
+	r.Focus, r.JUnit = strings.Join(names, "|"), strings.TrimSuffix(r.JUnit, ".xml")+"-again.xml"
+	again := r.Specs(t)
+	specs = slices.Clone(specs)
+	for i, s := range specs {
+		now := slices.IndexFunc(again, func(a Spec) bool { return a.Name == s.Name })
+		if s.Outcome == Failed && now >= 0 {
+			specs[i] = again[now]
+		}
 	}
 	return specs
 }

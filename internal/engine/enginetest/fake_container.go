@@ -129,7 +129,7 @@ func (f *Fake) UpdateContainer(ctx context.Context, id string, resources *cri.Li
 		if c == nil {
 			return errdefs.ErrNotFound.WithMessage("container " + id + " is missing")
 		}
-		limits, err := translate.Update(resources, c.limits.MemorySwap, f.host())
+		limits, err := translate.Update(resources, c.limits, f.host())
 		if err != nil {
 			return err
 		}

@@ -199,6 +199,16 @@ func (d *Daemon) signal(t testing.TB, signal syscall.Signal) {
 	}
 }
 
+// Logged tells whether the engine's log has text.
+func (d *Daemon) Logged(t testing.TB, text string) bool {
+	t.Helper()
+	log, err := os.ReadFile(d.file("log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Contains(log, []byte(text))
+}
+
 func (d *Daemon) logTail() []byte {
 	log, err := os.ReadFile(d.file("log"))
 	if err != nil {

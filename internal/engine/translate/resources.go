@@ -58,7 +58,7 @@ func Resources(in *cri.LinuxContainerResources, host Host) (container.Resources,
 	}
 	switch {
 	case out.Memory > 0 && out.MemorySwap == 0 && host.Facts.SwapLimit:
-		out.MemorySwap = unlimited // where Docker would choose twice the memory
+		out.MemorySwap = out.Memory // no swap, as with containerd; Docker would choose as much again
 	case out.MemorySwap > out.Memory && !host.Facts.SwapLimit:
 		return out, unmet("linux.resources.memory_swap_limit_in_bytes: the node can't limit swap: boot with swapaccount=1, or leave it out")
 	case !host.Facts.SwapLimit:
@@ -67,14 +67,20 @@ func Resources(in *cri.LinuxContainerResources, host Host) (container.Resources,
 	return out, nil
 }
 
-// Update returns Docker's form of an update by in of a container with the given limit of
-// memory and swap, not positive for none. A zero leaves a limit as it is.
-func Update(in *cri.LinuxContainerResources, memorySwap int64, host Host) (container.Resources, error) {
-	if memorySwap > 0 && in.GetMemorySwapLimitInBytes() == unlimited {
+// Update returns Docker's form of an update by in of a container whose limits are before.
+// A zero leaves a limit as it is, but swap that was kept out stays out, and a first limit of
+// memory keeps it out as it does from the start.
+func Update(in *cri.LinuxContainerResources, before container.Resources, host Host) (container.Resources, error) {
+	limited := before.MemorySwap > 0
+	if limited && in.GetMemorySwapLimitInBytes() == unlimited {
 		return container.Resources{}, unsayable("linux.memory_swap_limit_in_bytes: Docker's API can't lift it from a container")
 	}
 	out, err := Resources(in, host)
-	if memorySwap > 0 && in.GetMemorySwapLimitInBytes() == 0 {
+	switch {
+	case in.GetMemorySwapLimitInBytes() != 0 || out.MemorySwap == 0:
+	case before.MemorySwap == unlimited:
+		out.MemorySwap = unlimited // to be said again with the memory
+	case limited && before.MemorySwap != before.Memory:
 		out.MemorySwap = 0
 	}
 	return out, err

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// results are all that a run found.
+type results struct {
+	Machine     machine `json:"machine"`
+	Measures    any     `json:"measures"`
+	Contestants []about `json:"contestants"`
+	// Ratios are those of the subject over the reference, by measure, where it matters
+	// most: one at a time, and with the most pods.
+	Ratios map[string]ratio `json:"ratios"`
+	// All are those of each contestant over the reference, by contestant, measure, mode.
+	All       map[string]map[string]map[string]ratio `json:"allRatios"`
+	Processes []process                              `json:"processes"`
+	Samples   []sample                               `json:"samples"`
+}
+
+// ratio compares two cells. Low and High are the middle half of the ratios of samples
+// that were taken one after the other.
+type ratio struct {
+	Mode string  `json:"mode"`
+	P50  float64 `json:"p50"`
+	P99  float64 `json:"p99"`
+	Low  float64 `json:"low"`
+	High float64 `json:"high"`
+}
+
+// compare computes the ratios from the samples.
+func (r *results) compare() {
+	r.Ratios, r.All = map[string]ratio{}, map[string]map[string]map[string]ratio{}
+	for _, m := range measures {
+		for _, mode := range r.modes(m.Name) {
+			base := r.values(reference, m.Name, mode)
+			for _, c := range r.Contestants {
+				values := r.values(c.Name, m.Name, mode)
+				if c.Name == reference || len(base) == 0 || len(values) == 0 {
+					continue
+				}
+				found := compare(mode, values, base)
+				if r.All[c.Name] == nil {
+					r.All[c.Name] = map[string]map[string]ratio{}
+				}
+				if r.All[c.Name][m.Name] == nil {
+					r.All[c.Name][m.Name] = map[string]ratio{}
+				}
+				r.All[c.Name][m.Name][mode] = found
+				if c.Name == subject && r.main(m.Name) == mode {
+					r.Ratios[m.Name] = found
+				}
+			}
+		}
+	}
+}
+
+func compare(mode string, values, base []float64) ratio {
+	var pairs []float64
+	for i := range min(len(values), len(base)) {
+		pairs = append(pairs, values[i]/base[i])
+	}
+	values, base = sorted(values), sorted(base)
+	pairs = sorted(pairs)
+	return ratio{
+		Mode: mode,
+		P50:  quantile(values, .5) / quantile(base, .5), P99: quantile(values, .99) / quantile(base, .99),
+		Low: quantile(pairs, .25), High: quantile(pairs, .75),
+	}
+}
+
+// modes are those of a measure, in the order of their samples.
+func (r *results) modes(measure string) []string {
+	var modes []string
+	for _, s := range r.Samples {
+		if s.Measure == measure && !slices.Contains(modes, s.Mode) {
+			modes = append(modes, s.Mode)
+		}
+	}
+	return modes
+}
+
+// main is the mode that matters most of a measure.
+func (r *results) main(measure string) string {
+	modes := r.modes(measure)
+	if slices.Contains(modes, serial) || len(modes) == 0 {
+		return serial
+	}
+	return modes[len(modes)-1]
+}
+
+// values are those of one cell, in the order of their samples.
+func (r *results) values(contestant, measure, mode string) []float64 {
+	var values []float64
+	for _, s := range r.Samples {
+		if s.Contestant == contestant && s.Measure == measure && s.Mode == mode {
+			values = append(values, s.Value)
+		}
+	}
+	return values
+}
+
+func sorted(values []float64) []float64 { return slices.Sorted(slices.Values(values)) }
+
+// quantile interpolates between the nearest of sorted; it is NaN for none.
+func quantile(sorted []float64, q float64) float64 {
+	if len(sorted) == 0 {
+		return math.NaN()
+	}
+	at := q * float64(len(sorted)-1)
+	low := int(at)
+	high := min(low+1, len(sorted)-1)
+	return sorted[low] + (at-float64(low))*(sorted[high]-sorted[low])
+}
+
+// write leaves latest.json, latest.md and the plots in dir and prints the tables.
+func (r *results) write(dir string) error {
+	r.compare()
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	// A line for each sample and contestant.
+	data = bytes.ReplaceAll(data, []byte(`{"contestant"`), []byte("\n"+`{"contestant"`))
+	data = bytes.ReplaceAll(data, []byte(`,"ratios"`), []byte(",\n"+`"ratios"`))
+	data = bytes.ReplaceAll(data, []byte(`,"allRatios"`), []byte(",\n"+`"allRatios"`))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "latest.json"), append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	for _, p := range plots {
+		if err := os.WriteFile(filepath.Join(dir, p.measure+".svg"), r.plot(p), 0o644); err != nil {
+			return err
+		}
+	}
+	var text bytes.Buffer
+	r.markdown(&text)
+	if err := os.WriteFile(filepath.Join(dir, "latest.md"), text.Bytes(), 0o644); err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(text.Bytes())
+	return err
+}
