@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/client"
@@ -27,6 +28,9 @@ type line struct {
 // errNobodyReads tells of output that could not be written: its reader is gone.
 var errNobodyReads = errors.New("nobody takes the output any more")
 
+// writeLimit is how long a write of output may take to return once its context ended.
+const writeLimit = 2 * time.Second
+
 // carry returns when the output ended, nil, or when it can't go on: ctx ended, or nobody
 // takes the output. The connection is closed then.
 func (l *line) carry(ctx context.Context) error {
@@ -47,7 +51,10 @@ func (l *line) carry(ctx context.Context) error {
 		return outputErr
 	case <-ctx.Done():
 		l.conn.Close()
-		<-output // writes nothing any more
+		select {
+		case <-output: // writes nothing any more
+		case <-time.After(writeLimit): // whoever is stuck there must not keep a command alive
+		}
 		return ctx.Err()
 	}
 }

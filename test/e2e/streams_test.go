@@ -467,7 +467,7 @@ func (n *node) usage(t *testing.T, c container) map[string]int {
 	if text := n.docker(t, "inspect", "-f", "{{len .ExecIDs}}", c.id); text != "" {
 		held, _ = strconv.Atoi(text)
 	}
-	return map[string]int{"fds": len(fds), "processes": len(processes), "the engine's execs": held, "in the container": strings.Count(c.commands(t), "\n")}
+	return map[string]int{"fds": len(fds), "processes": len(processes), "the engine's execs": held}
 }
 
 // Nothing is left of many commands, nor of clients that vanish in the middle of all kinds
@@ -485,7 +485,12 @@ func TestStreamsLeaveNothing(t *testing.T) {
 		req := b.request("box", "trap : USR1; while :; do sleep 1000 & wait; done") // reaps
 		req.Config.Stdin = true
 		c := b.runContainer(t, req)
-		silent := echoServer(t, b.pod.netns, "127.0.0.1:0")
+		heard := make(chan struct{}, 100)
+		silent := serve(t, b.pod.netns, "127.0.0.1:0", func(c net.Conn) {
+			_, _ = c.Read(make([]byte, 1))
+			heard <- struct{}{}
+			_, _ = io.Copy(io.Discard, c)
+		})
 		ask := func() {
 			resp, err := b.cri.ExecSync(t.Context(), &cri.ExecSyncRequest{ContainerId: c.id, Cmd: []string{"echo", "x"}, Timeout: 60})
 			if err != nil || string(resp.GetStdout()) != "x\n" || resp.GetExitCode() != 0 {
@@ -527,6 +532,8 @@ func TestStreamsLeaveNothing(t *testing.T) {
 				}
 				fmt.Fprint(idle, "x")
 				sockets[4].send(t, 0, "x")
+				<-heard
+				<-heard
 				for _, client := range []*client{quiet, busy, full, attached, forward} {
 					client.vanishes(t)
 				}
@@ -536,9 +543,20 @@ func TestStreamsLeaveNothing(t *testing.T) {
 				idle.Close()
 			}
 		}
+		const processes = "sh -c trap : USR1; while :; do sleep 1000 & wait; done \nsleep 1000 "
+		gone := func() {
+			t.Helper()
+			for end := time.Now().Add(40 * time.Second); c.commands(t) != processes; time.Sleep(50 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("in the container are\n%s\nand should be\n%s\nwhile the daemon does\n%s", c.commands(t), processes, strings.Join(b.stacks(t), "\n\n"))
+				}
+			}
+		}
+		gone()
 		ask()
 		vanish()
-		time.Sleep(15 * time.Second) // connections that linger
+		gone()
+		time.Sleep(12 * time.Second) // connections that linger
 		before := b.usage(t, c)
 		began := time.Now()
 		var group sync.WaitGroup
@@ -552,6 +570,7 @@ func TestStreamsLeaveNothing(t *testing.T) {
 		group.Wait()
 		t.Logf("%d execs, four at a time: %v each", execs, time.Since(began)/time.Duration(max(execs, 1)))
 		vanish()
+		gone()
 		var now map[string]int
 		within(t, fmt.Sprintf("what is held is as before, %v", before), func() bool {
 			now = b.usage(t, c)
@@ -563,6 +582,7 @@ func TestStreamsLeaveNothing(t *testing.T) {
 			return true
 		})
 		t.Logf("before %v, now %v", before, now)
+		time.Sleep(2 * time.Second) // spdystream's last look at a closed connection
 		for _, stack := range b.stacks(t) {
 			serves := strings.Contains(stack, "internal/stream.(*Server).Run(") || strings.Contains(stack, "internal/stream.watchedListener.Accept")
 			for _, part := range []string{"internal/stream.", "cri-streaming", "k8s.io/streaming", "spdystream", "internal/engine.(*line)", "internal/engine.(*execution)"} {
