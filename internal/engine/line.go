@@ -23,6 +23,9 @@ type line struct {
 	// first is asked before output is written, whether it takes it instead; nil: it
 	// never does.
 	first func(output []byte) (taken bool, err error)
+	// abandon is called before the connection is closed while output may still come; nil:
+	// nothing is to be done.
+	abandon func()
 }
 
 // errNobodyReads tells of output that could not be written: its reader is gone.
@@ -47,15 +50,25 @@ func (l *line) carry(ctx context.Context) error {
 	}
 	select {
 	case <-output:
+		if outputErr != nil {
+			l.leave()
+		}
 		l.conn.Close()
 		return outputErr
 	case <-ctx.Done():
+		l.leave()
 		l.conn.Close()
 		select {
 		case <-output: // writes nothing any more
-		case <-time.After(writeLimit): // whoever is stuck there must not keep a command alive
+		case <-time.After(writeLimit): // whoever is stuck there is not to hold up all else
 		}
 		return ctx.Err()
+	}
+}
+
+func (l *line) leave() {
+	if l.abandon != nil {
+		l.abandon()
 	}
 }
 
