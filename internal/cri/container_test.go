@@ -76,6 +76,25 @@ func TestLifeOfAContainer(t *testing.T) {
 	d.wantClean(t)
 }
 
+// A kubelet with EventedPLEG knows no containers but these.
+func TestSandboxStatusHasItsContainers(t *testing.T) {
+	d := newDaemon(t)
+	web, db := d.run(t, podConfig("web")), d.run(t, podConfig("db"))
+	ended := d.mustStart(t, web, containerConfig("app", "exit", "5"))
+	again := containerConfig("app")
+	again.Metadata.Attempt++
+	running := d.mustStart(t, web, again)
+	d.mustStart(t, db, containerConfig("sql"))
+	resp, err := d.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: web})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []*runtimeapi.ContainerStatus{d.containerStatus(t, running), d.containerStatus(t, ended)}
+	if diff := cmp.Diff(want, resp.GetContainersStatuses(), protocmp.Transform()); diff != "" {
+		t.Errorf("containers, newest first (-want +got)\n%s", diff)
+	}
+}
+
 func TestHowContainersEnd(t *testing.T) {
 	d := newDaemon(t)
 	sandbox := d.run(t, podConfig("web"))

@@ -12,17 +12,24 @@ import (
 	"github.com/mascri/mascri/internal/pod"
 )
 
-// PodSandboxStatus answers from memory.
+// PodSandboxStatus answers from memory. A kubelet that listens to events takes the
+// containers from here as soon as there is a timestamp, the newest of a name first.
 func (s *Server) PodSandboxStatus(ctx context.Context, req *cri.PodSandboxStatusRequest) (*cri.PodSandboxStatusResponse, error) {
 	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
+	at := time.Now() // what is told is at least as new
 	sandbox, err := s.opts.Index.Sandbox(req.GetPodSandboxId())
 	if err != nil {
 		return nil, err
 	}
 	attachment := s.attachment(sandbox.ID)
-	resp := &cri.PodSandboxStatusResponse{Status: sandboxStatus(sandbox, attachment), Timestamp: time.Now().UnixNano()}
+	resp := &cri.PodSandboxStatusResponse{Status: sandboxStatus(sandbox, attachment), Timestamp: at.UnixNano()}
+	for _, container := range s.opts.Index.Containers() {
+		if container.SandboxID == sandbox.ID {
+			resp.ContainersStatuses = append(resp.ContainersStatuses, s.containerStatus(container))
+		}
+	}
 	if req.GetVerbose() {
 		if resp.Info, err = sandboxInfo(sandbox, attachment, s.updates.of(sandbox.ID)); err != nil {
 			return nil, err
