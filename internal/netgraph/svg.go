@@ -71,6 +71,9 @@ func WriteSVG(w io.Writer, node netview.Node) error {
 		x    int
 		text string
 	}{{margin, "UPLINK"}, {hubLeft, "BRIDGE OR PARENT"}, {podLeft, "POD"}} {
+		if column.x == margin && len(g.uplinks) == 0 {
+			continue
+		}
 		fmt.Fprintf(&b, `<text class="head" x="%d" y="38">%s</text>`+"\n", column.x, column.text)
 	}
 	// Lines first, so that they end behind the boxes.

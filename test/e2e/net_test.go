@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -91,7 +92,7 @@ func TestNetCommandsOnRealPods(t *testing.T) {
 					if !strings.Contains(out, "default/web: 2 packets") {
 						t.Errorf("net capture: %s", out)
 					}
-				default:
+				case <-time.After(20 * time.Millisecond):
 				}
 			}
 			if stat, err := os.Stat(file); err != nil || stat.Size() < 300 {
