@@ -169,13 +169,14 @@ func (x *execution) abandon(ctx context.Context) {
 func (x *execution) kill(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), execKillLimit)
 	defer cancel()
-	// The engine may still be busy with a start that was cut off.
-	begun, stop := context.WithTimeout(ctx, execStartLimit)
-	defer stop()
-	now, err := x.await(begun, func(now client.ExecInspectResult) bool { return now.PID != 0 })
+	// The engine may still be busy with a start that was cut off, or not have begun it.
+	limit := time.Now().Add(execStartLimit)
+	now, err := x.await(ctx, func(now client.ExecInspectResult) bool {
+		return now.PID != 0 || !now.Running && time.Now().After(limit)
+	})
 	switch {
-	case errors.Is(err, errdefs.ErrNotFound) || errors.Is(err, context.DeadlineExceeded) && !now.Running:
-		return nil // the container is gone, and all of it; or it never began
+	case errors.Is(err, errdefs.ErrNotFound) || err == nil && now.PID == 0:
+		return nil // the container is gone, and all of it; or the exec never began
 	case err != nil:
 		return err
 	}

@@ -71,17 +71,14 @@ func Listen(opts Options) (*Server, error) {
 	return s, nil
 }
 
-// reachable is an address that the kubelet on this node can connect to.
+// reachable is an address that the kubelet on this node can connect to. A wildcard takes
+// both families, but a node may have no IPv6.
 func reachable(listening net.Addr) string {
 	address, ok := listening.(*net.TCPAddr)
 	if !ok || !address.IP.IsUnspecified() {
 		return listening.String()
 	}
-	loopback := *address
-	if loopback.IP = net.IPv6loopback; address.IP.To4() != nil {
-		loopback.IP = net.IPv4(127, 0, 0, 1)
-	}
-	return loopback.String()
+	return (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: address.Port}).String()
 }
 
 // Run serves until ctx ends. That cuts all streams, and it returns when what was run for
