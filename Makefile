@@ -128,6 +128,10 @@ bin/kubelet-stream: tools/kubelet/go.mod tools/kubelet/go.sum tools/kubelet/stre
 	@echo "$@"
 	@GOARCH=$(HOSTARCH) $(call build,tools/kubelet) -ldflags '$(STRIP)' -o $(CURDIR)/$@ ./stream
 
+.PHONY: test-kubelet
+test-kubelet: deps build bin/kubelet bin/kubelet-stream ## Run the pods of a real kubelet, which takes ten minutes to build
+	@test/all.sh kubelet
+
 $(LINT): tools/lint/go.mod tools/lint/go.sum
 	@echo "$@"
 	@GOARCH=$(HOSTARCH) $(call build,tools/lint) -ldflags '$(STRIP)' -o $(CURDIR)/$@ tool

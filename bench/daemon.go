@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -74,6 +75,8 @@ func (d *daemon) kill() error {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return err
 	}
-	_ = <-d.ended // it was killed
+	if err := <-d.ended; err == nil {
+		return errors.New("the daemon ended by itself before it was killed")
+	}
 	return nil
 }

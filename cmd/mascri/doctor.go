@@ -138,6 +138,10 @@ func onACopy(cfg config.Config, eng *engine.Engine, log *slog.Logger, ask func(*
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	// The ledger comes before the records, see internal/network/ledger.go.
+	if err := copyState(cfg.StateDir, dir, "ledger"); err != nil {
+		return err
+	}
 	records, err := filepath.Glob(filepath.Join(cfg.StateDir, "attachments", "*.json"))
 	if err != nil {
 		return err
@@ -149,17 +153,12 @@ func onACopy(cfg config.Config, eng *engine.Engine, log *slog.Logger, ask func(*
 	for _, path := range records {
 		names = append(names, filepath.Join("attachments", filepath.Base(path)))
 	}
-	for _, name := range names {
-		text, err := os.ReadFile(filepath.Join(cfg.StateDir, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
-			return err
-		}
+	if err := copyState(cfg.StateDir, dir, names...); err != nil {
+		return err
+	}
+	// libcni's cache is only read.
+	if err := os.Symlink(filepath.Join(cfg.StateDir, "cni"), filepath.Join(dir, "cni")); err != nil {
+		return err
 	}
 	stateDir := cfg.StateDir
 	cfg.StateDir = dir
@@ -168,6 +167,23 @@ func onACopy(cfg config.Config, eng *engine.Engine, log *slog.Logger, ask func(*
 		return errors.New(strings.ReplaceAll(err.Error(), dir, stateDir))
 	}
 	return ask(n)
+}
+
+// copyState copies files of the state directory; those that are missing need not be there.
+func copyState(from, to string, names ...string) error {
+	for _, name := range names {
+		text, err := os.ReadFile(filepath.Join(from, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(to, name), text, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // wantsColour tells whether w is a terminal whose user has not said no; see

@@ -22,7 +22,7 @@ func newNet(load func() (config.Config, error)) *cobra.Command {
 		Use:   "net",
 		Short: "Show the pods' network, and explain it",
 		Long: "Show the pods' network, and explain it: from the daemon's attachment records and the\n" +
-			"kernel, with the daemon running or not. Nothing is changed. Needs root.\n\n" +
+			"kernel, with the daemon running or not. Only \"leaks --repair\" changes anything. Needs root.\n\n" +
 			"POD is a sandbox's id, the beginning of one, or namespace/name.",
 	}
 	cmd.AddCommand(
@@ -32,6 +32,8 @@ func newNet(load func() (config.Config, error)) *cobra.Command {
 		newNetPlan(load),
 		newNetProbe(load),
 		newNetCapture(load),
+		newNetGraph(load),
+		newNetLeaks(load),
 	)
 	return group(cmd)
 }

@@ -38,12 +38,11 @@ func (s *Server) Run(ctx context.Context) error {
 	slots := make(chan struct{}, repairsMost)
 	var group sync.WaitGroup
 	defer group.Wait()
-	mending := make(chan struct{}, 1) // holds a token while leaks are looked for
 	var looked time.Time
 	for {
 		if time.Since(looked) > leaksEvery && s.opts.Index.Complete() && !s.repairs.hiding() {
 			looked = time.Now()
-			group.Go(func() { s.mendLeaks(ctx, mending) })
+			group.Go(func() { s.mendLeaks(ctx) })
 		}
 		for _, id := range s.repairs.take() {
 			group.Go(func() {
@@ -68,13 +67,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // mendLeaks is for when the index shows all sandboxes there are.
-func (s *Server) mendLeaks(ctx context.Context, mending chan struct{}) {
-	select {
-	case mending <- struct{}{}:
-		defer func() { <-mending }()
-	default:
-		return
-	}
+func (s *Server) mendLeaks(ctx context.Context) {
 	var ids []string
 	for _, sandbox := range s.opts.Index.Sandboxes() {
 		ids = append(ids, sandbox.ID)

@@ -137,3 +137,20 @@ func TestRepairLeavesAlone(t *testing.T) {
 		t.Errorf("listed: %q", got)
 	}
 }
+
+// Leaks are looked for once it is known what the engine has.
+func TestLeaksAreLookedForAfterTheStart(t *testing.T) {
+	l := newLife(t)
+	calls := func() (list [][]string) {
+		l.network.set(func(n *fakeNetwork) { list = n.mended })
+		return list
+	}
+	first := startDaemon(t, l)
+	eventually(t, "looked for", func() bool { return len(calls()) == 1 })
+	id := first.run(t, podConfig("web"))
+	startDaemon(t, l)
+	eventually(t, "looked for again", func() bool { return len(calls()) == 2 })
+	if got := calls(); len(got[0]) != 0 || len(got[1]) != 1 || got[1][0] != id {
+		t.Errorf("sandboxes in use were %q", got)
+	}
+}

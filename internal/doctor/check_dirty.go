@@ -31,3 +31,19 @@ func dirtyMessage(d pod.DirtyAttachment) string {
 	return fmt.Sprintf("pod %s (sandbox %.12s) is off network %q only in part since %s, after %d tries%s: %s",
 		d.Pod, d.SandboxID, d.Network, d.Since.UTC().Format(time.RFC3339), d.Tries, holds, strings.Join(strings.Fields(d.Error), " "))
 }
+
+// checkLeaks names what former pods left and the daemon could not remove.
+func checkLeaks(s seen) []Result {
+	var results []Result
+	for _, l := range s.network.Leaks {
+		message := fmt.Sprintf("%s of network %q is left of a former pod: %s", l.Kind, l.Network, l.What)
+		if l.Kind == pod.LeakUnreserved {
+			message = fmt.Sprintf("an address in use on network %q is not reserved: %s", l.Network, l.What)
+		}
+		if l.Error != "" {
+			message += ": " + strings.Join(strings.Fields(l.Error), " ")
+		}
+		results = append(results, Result{"leaks", Warn, message, "mend what the error names: the daemon tries again every ten minutes; see mascri net leaks"})
+	}
+	return results
+}

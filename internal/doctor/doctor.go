@@ -59,6 +59,7 @@ func judge(s seen) Report {
 		checkOverlaps,
 		checkRoom,
 		checkDirty,
+		checkLeaks,
 		checkForwarding,
 		checkIPv6,
 		checkRPFilter,

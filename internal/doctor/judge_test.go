@@ -235,6 +235,11 @@ func TestVerdicts(t *testing.T) {
 			s.addresses = append(s.addresses, address{"podman0", netip.MustParsePrefix("10.88.0.1/16")})
 		}, "subnet", nil},
 
+		{"a leftover that can't be removed", func(s *seen) {
+			s.network.Leaks = []pod.Leak{{Kind: pod.LeakRules, Network: "pods", What: "chain CNI-1", Error: "no\niptables"}, {Kind: pod.LeakUnreserved, Network: "pods", What: "/x/10.88.0.2"}}
+		}, "leaks", []string{
+			`warn: rules of network "pods" is left of a former pod: chain CNI-1: no iptables | mend what the error names: the daemon tries again every ten minutes; see mascri net leaks`,
+			`warn: an address in use on network "pods" is not reserved: /x/10.88.0.2 | mend what the error names: the daemon tries again every ten minutes; see mascri net leaks`}},
 		{"an attachment that can't be undone", func(s *seen) {
 			s.network.Dirty = []pod.DirtyAttachment{{
 				SandboxID: "0123456789abcdef", Pod: "default/web", Network: "pods", IPs: []netip.Addr{netip.MustParseAddr("10.88.0.2")},

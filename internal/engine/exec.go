@@ -26,9 +26,9 @@ const (
 	execPoll    = 2 * time.Millisecond
 	maxExecPoll = 200 * time.Millisecond
 	// execStartLimit is how long an exec whose start was cut off may take to appear.
-	execStartLimit = 2 * time.Second
+	execStartLimit = 8 * time.Second
 	// execKillLimit is how long the end of an exec's processes may take.
-	execKillLimit = 10 * time.Second
+	execKillLimit = 20 * time.Second
 )
 
 // Exec runs a command in a container that runs, as the user and with the environment of
@@ -62,8 +62,9 @@ func (e *Engine) Exec(ctx context.Context, container string, command []string, s
 		return exitCode, err
 	}
 	// Whatever went wrong, nobody follows the command any more.
-	if killErr := x.kill(ctx); killErr != nil {
-		err = fmt.Errorf("%w; killing it failed: %w", err, killErr)
+	x.abandon(ctx)
+	if x.killErr != nil {
+		err = fmt.Errorf("%w; killing it failed: %w", err, x.killErr)
 	}
 	return 0, err
 }
@@ -85,7 +86,9 @@ type execution struct {
 	container string
 	command   []string
 
-	over    bool   // ended, or never to begin
+	over    bool // ended, or never to begin
+	killed  bool // killErr tells how that went
+	killErr error
 	started bool   // set by sawOutput
 	failure []byte // the engine's words where it could not start; written by sawOutput
 }
@@ -103,6 +106,7 @@ func (x *execution) run(ctx context.Context, streams pod.Streams) (int, error) {
 		return err
 	}}
 	l.first = func(output []byte) (bool, error) { return x.sawOutput(ctx, output) }
+	l.abandon = func() { x.abandon(ctx) }
 	if err := l.carry(ctx); err != nil {
 		return 0, x.engine.failed(what, err)
 	}
@@ -149,6 +153,14 @@ func (x *execution) await(ctx context.Context, wanted func(client.ExecInspectRes
 			return now, fmt.Errorf("exec in container %s: %w", x.container, ctx.Err())
 		case <-time.After(pause):
 		}
+	}
+}
+
+// abandon is kill, once. It has to come before the connection is closed: an engine that
+// can't deliver output takes the exec for one that failed, and knows its process no more.
+func (x *execution) abandon(ctx context.Context) {
+	if !x.killed {
+		x.killed, x.killErr = true, x.kill(ctx)
 	}
 }
 

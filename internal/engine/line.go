@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/client"
@@ -22,10 +23,16 @@ type line struct {
 	// first is asked before output is written, whether it takes it instead; nil: it
 	// never does.
 	first func(output []byte) (taken bool, err error)
+	// abandon is called before the connection is closed while output may still come; nil:
+	// nothing is to be done.
+	abandon func()
 }
 
 // errNobodyReads tells of output that could not be written: its reader is gone.
 var errNobodyReads = errors.New("nobody takes the output any more")
+
+// writeLimit is how long a write of output may take to return once its context ended.
+const writeLimit = 2 * time.Second
 
 // carry returns when the output ended, nil, or when it can't go on: ctx ended, or nobody
 // takes the output. The connection is closed then.
@@ -43,12 +50,25 @@ func (l *line) carry(ctx context.Context) error {
 	}
 	select {
 	case <-output:
+		if outputErr != nil {
+			l.leave()
+		}
 		l.conn.Close()
 		return outputErr
 	case <-ctx.Done():
+		l.leave()
 		l.conn.Close()
-		<-output // writes nothing any more
+		select {
+		case <-output: // writes nothing any more
+		case <-time.After(writeLimit): // whoever is stuck there is not to hold up all else
+		}
 		return ctx.Err()
+	}
+}
+
+func (l *line) leave() {
+	if l.abandon != nil {
+		l.abandon()
 	}
 }
 

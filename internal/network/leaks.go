@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/containernetworking/cni/libcni"
 
@@ -45,8 +46,10 @@ func (n *Network) MendLeaks(ctx context.Context, sandboxes []string) ([]pod.Leak
 	}
 	for i := range list {
 		at := slices.IndexFunc(found, func(l leaks.Leak) bool { return l.What == list[i].What && l.Kind == list[i].Kind })
-		if at < 0 { // DEL was enough
-			list[i].Mended = true
+		if at < 0 { // DEL was enough, or will be
+			if list[i].Mended = !n.isDirty(list[i].SandboxID); !list[i].Mended {
+				list[i].Error = "CNI DEL fails; it is on the dirty queue"
+			}
 			continue
 		}
 		mended, err := n.mendLeak(ctx, found[at])
@@ -77,12 +80,18 @@ func (n *Network) detachCached(ctx context.Context, found []pod.Leak) (any bool)
 	return any
 }
 
-// mendLeak does nothing for a sandbox that somebody is at work on.
+// mendWait is how long a sandbox may be worked on by others, such as a Detach that came
+// by an event, before what it left is looked at next time.
+const mendWait = 20 * time.Second
+
+// mendLeak works on a sandbox alone, as all else does.
 func (n *Network) mendLeak(ctx context.Context, l leaks.Leak) (mended bool, err error) {
 	if l.SandboxID != "" {
-		unlock, free := n.locks.Try(l.SandboxID)
-		if !free {
-			return false, nil
+		wait, cancel := context.WithTimeout(ctx, mendWait)
+		defer cancel()
+		unlock, err := n.locks.Lock(wait, l.SandboxID)
+		if err != nil {
+			return false, fmt.Errorf("somebody is at work on the sandbox: %w", err)
 		}
 		defer unlock()
 		rec, known := n.record(l.SandboxID)

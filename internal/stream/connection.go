@@ -50,6 +50,18 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Write takes everything once the peer is gone. It would be no use to anyone to know: the
+// context tells. But a stream of spdystream whose beginning could not be answered would keep
+// whoever writes to it for ever.
+func (c *watchedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil && c.taken.Load() {
+		c.end()
+		return len(p), nil
+	}
+	return n, err
+}
+
 func (c *watchedConn) Close() error {
 	c.end()
 	return c.Conn.Close()

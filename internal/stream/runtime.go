@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	"k8s.io/utils/exec"
@@ -20,6 +21,9 @@ func (r runtime) Exec(ctx context.Context, container string, command []string, s
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	container, stdin = unmark(container, stdin)
+	if stdin != nil {
+		go prod(ctx, stdout, stderr)
+	}
 	code, err := r.opts.Exec(ctx, container, command, streams(ctx, stdin, stdout, stderr, tty, resize))
 	if err == nil && code != 0 {
 		return exec.CodeExitError{Err: fmt.Errorf("exit code %d", code), Code: code} // as the library knows it
@@ -32,6 +36,9 @@ func (r runtime) Attach(ctx context.Context, container string, stdin io.Reader, 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	container, stdin = unmark(container, stdin)
+	if stdin != nil {
+		go prod(ctx, stdout, stderr)
+	}
 	return r.opts.Attach(ctx, container, streams(ctx, stdin, stdout, stderr, tty, resize))
 }
 
@@ -51,6 +58,29 @@ func unmark(container string, stdin io.Reader) (string, io.Reader) {
 		return id, nil
 	}
 	return container, stdin
+}
+
+// prodInterval is how often a client that may send is written to.
+const prodInterval = 5 * time.Second
+
+// prod writes nothing at all to a client time and again, which makes frames. Where a
+// process takes no more input, the end of a client that is gone is stuck in its kernel
+// behind that input: something has to be sent there for the connection to break.
+func prod(ctx context.Context, outputs ...io.Writer) {
+	ticker := time.NewTicker(prodInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, output := range outputs {
+			if output != nil {
+				_, _ = output.Write(nil) // that it broke shows in the connection
+			}
+		}
+	}
 }
 
 func streams(ctx context.Context, stdin io.Reader, stdout, stderr io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) pod.Streams {

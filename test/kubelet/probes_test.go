@@ -45,14 +45,14 @@ containers:
 		}
 	}
 	for _, name := range []string{"exec", "http", "tcp", "grpc"} {
-		good := b.untilReady(t, "probe-"+name+"-good")
+		b.untilReady(t, "probe-"+name+"-good")
 		dead := b.until(t, "probe-"+name+"-dead", "was restarted", time.Minute, func(p pod) bool { return p.container("main").RestartCount > 0 })
 		unready := b.until(t, "probe-"+name+"-unready", "runs", time.Minute, func(p pod) bool { return p.container("main").State.Running != nil })
 		if since := time.Since(unready.container("main").State.Running.StartedAt); since < 5*time.Second {
 			time.Sleep(5*time.Second - since)
 		}
 		unready = b.untilRuns(t, "probe-"+name+"-unready")
-		good = b.untilReady(t, "probe-"+name+"-good")
+		good := b.untilReady(t, "probe-"+name+"-good")
 		if unready.ready() || good.container("main").RestartCount > 0 {
 			t.Errorf("%s: the unready pod is ready: %t; the good one was restarted %d times", name, unready.ready(), good.container("main").RestartCount)
 		}

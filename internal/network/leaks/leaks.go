@@ -65,8 +65,8 @@ func Find(ctx context.Context, scope Scope) ([]Leak, error) {
 	for _, dir := range scope.Stores {
 		note(findReservations(ctx, dir, past, scope.Present))
 	}
-	note(findPins(scope.Past))
-	note(findLinks(scope.Past))
+	note(findPins(scope.Past), nil)
+	note(findLinks(scope.Past), nil)
 	note(findRules(ctx, owners))
 	note(findCache(scope.CacheDir, past))
 	slices.SortFunc(found, func(a, b Leak) int { return strings.Compare(string(a.Kind)+a.What, string(b.Kind)+b.What) })
@@ -77,7 +77,7 @@ func leak(kind pod.LeakKind, owner firewall.Owner, what string, mend func(contex
 	return Leak{pod.Leak{Kind: kind, SandboxID: owner.SandboxID, Network: owner.Network, What: what}, mend}
 }
 
-func findPins(past []Past) ([]Leak, error) {
+func findPins(past []Past) []Leak {
 	var found []Leak
 	for _, p := range past {
 		if _, err := os.Lstat(p.Pin); err != nil {
@@ -94,12 +94,12 @@ func findPins(past []Past) ([]Leak, error) {
 			return nil
 		}))
 	}
-	return found, nil
+	return found
 }
 
 // findLinks looks for the host's ends of veth pairs. Plugins name them by chance, so that
 // a name tells whose it was.
-func findLinks(past []Past) ([]Leak, error) {
+func findLinks(past []Past) []Leak {
 	var found []Leak
 	for _, p := range past {
 		for _, name := range p.Links {
@@ -130,7 +130,7 @@ func findLinks(past []Past) ([]Leak, error) {
 			}))
 		}
 	}
-	return found, nil
+	return found
 }
 
 func findRules(ctx context.Context, owners []firewall.Owner) ([]Leak, error) {
