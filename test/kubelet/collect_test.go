@@ -90,7 +90,7 @@ func imageCollection(t *testing.T, b bench) {
 	b.settings["evictionHard"] = map[string]string{"memory.available": "1Mi", "imagefs.available": "200Mi", "nodefs.available": "0%"}
 	b.restartKubelet(t, unix.SIGTERM)
 	inUse := b.image
-	left := await(t, 2*time.Minute, "the unused image is removed", func() ([]string, error) {
+	left := await(t, time.Minute, "the unused image is removed", func() ([]string, error) {
 		resp, err := b.images.ListImages(t.Context(), &cri.ListImagesRequest{})
 		if err != nil {
 			return nil, err
@@ -124,7 +124,7 @@ func deletion(t *testing.T, b bench) {
 		}
 	}
 	began := time.Now()
-	await(t, 3*time.Minute, "nothing is left of pods", func() (struct{}, error) {
+	await(t, 90*time.Second, "nothing is left of pods", func() (struct{}, error) {
 		left := []string{b.docker(t, "ps", "--all", "--format", "{{.Names}}")}
 		for _, pattern := range []string{
 			"/sys/fs/cgroup/*/mascri-test-*/kubepods/pod*", "/sys/fs/cgroup/*/mascri-test-*/kubepods/*/pod*", "/var/log/pods/*", "/var/log/containers/*",
