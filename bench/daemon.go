@@ -74,6 +74,8 @@ func (d *daemon) kill() error {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return err
 	}
-	_ = <-d.ended // it was killed
+	if err := <-d.ended; err == nil {
+		return fmt.Errorf("%s ended by itself", d.args[0])
+	}
 	return nil
 }
