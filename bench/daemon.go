@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -76,7 +75,7 @@ func (d *daemon) kill() error {
 		return err
 	}
 	if err := <-d.ended; err == nil {
-		return errors.New("the daemon ended by itself before it was killed")
+		return fmt.Errorf("%s ended by itself", d.args[0])
 	}
 	return nil
 }

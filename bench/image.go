@@ -44,9 +44,11 @@ func writeShellImage(path string) error {
 	if err != nil {
 		return err
 	}
+	// A milder signal could come before the process is ready for it, and be lost: it is the
+	// first one of its pid namespace.
 	config, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux", "created": "2020-01-02T03:04:05Z",
-		"config": map[string]any{"Env": []string{"PATH=/bin"}},
+		"config": map[string]any{"Env": []string{"PATH=/bin"}, "StopSignal": "SIGKILL"},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
 	})
 	if err != nil {

@@ -31,7 +31,7 @@ var measures = []struct {
 	{podReady, "ms", "RunPodSandbox, CreateContainer and StartContainer"},
 	{createStart, "ms", "CreateContainer and StartContainer"},
 	{execSync, "ms", "ExecSync of /bin/true"},
-	{stopPod, "ms", "StopContainer, whose process ends at once when asked to, and StopPodSandbox"},
+	{stopPod, "ms", "StopContainer, whose stop signal is SIGKILL, and StopPodSandbox"},
 	{"stop_container", "ms", "StopContainer of that"},
 	{"stop_sandbox", "ms", "StopPodSandbox of that"},
 	{removePod, "ms", "RemoveContainer and RemovePodSandbox"},

@@ -95,7 +95,7 @@ type execution struct {
 
 func (x *execution) run(ctx context.Context, streams pod.Streams) (int, error) {
 	what := fmt.Sprintf("exec %q in container %s", x.command, x.container)
-	attached, err := x.api.ExecAttach(ctx, x.id, client.ExecAttachOptions{TTY: streams.TTY})
+	attached, err := x.attach(ctx, streams.TTY)
 	if err != nil {
 		err = x.engine.failed(what, err)
 		x.over = errors.Is(err, errdefs.ErrInternal) // it was refused
@@ -120,6 +120,29 @@ func (x *execution) run(ctx context.Context, streams pod.Streams) (int, error) {
 		return 0, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("command %q can't be started in container %s: %s", x.command, x.container, text))
 	}
 	return end.ExitCode, nil
+}
+
+// attach starts the command. It does not give up in the middle: an engine whose client is
+// gone by then takes the exec for one that failed, and knows its process no more. Where ctx
+// ends first, an engine that answers in time is heard, for the command to be killed.
+func (x *execution) attach(ctx context.Context, tty bool) (client.ExecAttachResult, error) {
+	type answer struct {
+		attached client.ExecAttachResult
+		err      error
+	}
+	free, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	answers := make(chan answer, 1)
+	go func() {
+		attached, err := x.api.ExecAttach(free, x.id, client.ExecAttachOptions{TTY: tty})
+		answers <- answer{attached, err}
+	}()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(execStartLimit, giveUp) })
+	defer stop()
+	a := <-answers
+	if a.err != nil {
+		giveUp()
+	}
+	return a.attached, a.err
 }
 
 // sawOutput takes output that is none of the command's: the engine writes there why it

@@ -66,6 +66,9 @@ func (t processTree) hold(held map[int]int, current func() (bool, error)) error 
 		held[t.leader] = fd
 	}
 	runs, err := current()
+	if !runs && err == nil && openErr == nil {
+		runs = t.isExec()
+	}
 	switch {
 	case err != nil:
 		return err
@@ -81,6 +84,14 @@ func (t processTree) hold(held map[int]int, current func() (bool, error)) error 
 			"MasCRI has to run in the engine's pid namespace", t.leader, t.container))
 	}
 	return nil
+}
+
+// isExec tells whether the leader is a process of the container that somebody outside of it
+// started: an exec's, also where the engine lost sight of it. It may do so where it could
+// not deliver the output.
+func (t processTree) isExec() bool {
+	p, ok := process(t.leader)
+	return ok && t.leader != t.init && t.contains(t.leader) && !t.contains(p.parent)
 }
 
 // stop stops the processes that are held, and finds and holds more. It looks once they are
