@@ -51,7 +51,7 @@ func parse() (options, error) {
 	widths := flag.String("at-once", "8", "how many pods at once, as in 8,32")
 	pods := flag.String("pods", "0,10,100", "for how many pods lists, polling and memory are measured, as in 0,100,250")
 	flag.IntVar(&o.lists, "lists", 50, "rounds of lists for each number of pods")
-	flag.IntVar(&o.poll, "poll", 4, "polling for each number of pods, in units of 10 s")
+	flag.IntVar(&o.poll, "poll", 4, "polling for each number of pods, in units of 10 s; three times that for the most pods")
 	flag.IntVar(&o.restarts, "restarts", 30, "restarts with the most pods")
 	flag.IntVar(&o.logs, "logs", 15, "rounds of log lines")
 	flag.IntVar(&o.logMB, "log-mb", 20, "megabytes of log lines in a round")

@@ -101,7 +101,7 @@ func (r *pods) createStart(ctx context.Context, t *thing) error {
 			Command: []string{"/bin/sh", "-c", script}, Mounts: mounts, LogPath: t.log(),
 			Labels: map[string]string{"app": "bench"},
 			Linux: &cri.LinuxContainerConfig{
-				Resources: &cri.LinuxContainerResources{CpuShares: 2, OomScoreAdj: 1000},
+				Resources: &cri.LinuxContainerResources{CpuShares: 1024, OomScoreAdj: 1000},
 				SecurityContext: &cri.LinuxContainerSecurityContext{
 					NamespaceOptions: &cri.NamespaceOption{Pid: cri.NamespaceMode_CONTAINER},
 					Seccomp:          &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault},

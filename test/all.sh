@@ -1,6 +1,7 @@
 #!/bin/bash
 # all.sh [PART...] runs every test, or these parts of it, goes on after a failure, and
-# ends with what came of each part. "make test" builds first what it needs.
+# ends with what came of each part. "make test" builds first what it needs. The part
+# "kubelet", for which "make test-kubelet" builds a kubelet, runs only where it is named.
 set -uo pipefail
 cd "$(dirname "$(dirname "$(realpath "$0")")")" || exit 1
 mkdir -p out
@@ -35,7 +36,16 @@ critest() {
 	go test -v -count=1 -timeout 40m -run '^TestCritest$' ${without_28[@]+"${without_28[@]}"} ./test/e2e
 }
 
+# kubelet shows each behaviour of a real kubelet's pods as it is seen.
+kubelet() { go test -v -count=1 -timeout 30m ./test/kubelet; }
+
 demo() { test/private.sh test/demo.sh && echo "demo: two pods ran, talked and were removed"; }
+
+# kubelet has a budget: it takes four minutes where nothing else runs.
+kubelet() {
+	[ ${#without_28[@]} = 0 ] || { echo "kubelet: left out, as it needs engine 28"; return 0; }
+	go test -v -count=1 -timeout 10m ./test/kubelet
+}
 
 # engine28 fetches the later engine once; where that can't be, its tests are skipped.
 without_28=() e2e_skip='^TestCritest$'
@@ -53,12 +63,14 @@ engine28() {
 
 began=$SECONDS
 engine28
-mapfile -t unit < <(go list ./... | grep -v /test/e2e)
+mapfile -t unit < <(go list ./... | grep -Ev '/test/(e2e|kubelet)')
 part lint lint
-part unit go_test unit -race -timeout 30m ${without_28[@]+"${without_28[@]}"} "${unit[@]}"
-part e2e go_test e2e -timeout 45m -skip "$e2e_skip" ./test/e2e/...
+part unit go_test unit -race -timeout 15m ${without_28[@]+"${without_28[@]}"} "${unit[@]}"
+part e2e go_test e2e -timeout 20m -skip "$e2e_skip" ./test/e2e/...
 part critest critest
 part demo demo
+part kubelet kubelet
+[[ $parts != *" kubelet "* ]] || part kubelet kubelet
 
 [ ${#results[@]} -gt 0 ] || { echo "all.sh: there is no part$parts" >&2; exit 2; }
 echo

@@ -82,7 +82,8 @@ same "status, memory" "$(status "$web" status.resources.linux.memoryLimitInBytes
 crictl stats "$web" | tail -n 1 | sed 's/^/      /'
 
 echo "[4/5] out of memory"
-hog=$(run hog "dd if=/dev/zero of=/dev/null bs=40M" '"memory_limit_in_bytes": 15728640, "memory_swap_limit_in_bytes": 15728640, "unified": {"memory.oom.group": "1"}')
+# Docker misses what happens before it listens.
+hog=$(run hog "sleep 5; dd if=/dev/zero of=/dev/null bs=40M" '"memory_limit_in_bytes": 15728640, "memory_swap_limit_in_bytes": 15728640, "unified": {"memory.oom.group": "1"}')
 wait_ended "$hog"
 same reason "$(status "$hog" status.reason)" OOMKilled
 same "exit code" "$(status "$hog" status.exitCode)" 137

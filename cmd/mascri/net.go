@@ -32,6 +32,7 @@ func newNet(load func() (config.Config, error)) *cobra.Command {
 		newNetPlan(load),
 		newNetProbe(load),
 		newNetCapture(load),
+		newNetGraph(load),
 		newNetLeaks(load),
 	)
 	return group(cmd)

@@ -100,7 +100,7 @@ func (f *files) name(files pod.Files, id string, config *cri.PodSandboxConfig) e
 }
 
 // finish adds the pod's own addresses to its hosts, as Docker does on networks of its
-// own. It can be called again.
+// own, and what its network says of DNS to its resolv.conf. It can be called again.
 func (f *files) finish(sandbox pod.Sandbox, attachment pod.Attachment) error {
 	var lines bytes.Buffer
 	for _, ip := range attachment.IPs {
@@ -113,7 +113,35 @@ func (f *files) finish(sandbox pod.Sandbox, attachment pod.Attachment) error {
 	if err != nil {
 		return fmt.Errorf("hosts of sandbox %q: %w", sandbox.ID, err)
 	}
+	if err := f.resolve(sandbox, attachment.DNS); err != nil {
+		return fmt.Errorf("resolv.conf of sandbox %q: %w", sandbox.ID, err)
+	}
 	return nil
+}
+
+// resolve uses what the CNI result says of DNS where the request says nothing: its name
+// servers take the place of all that the node has, and without any, its search domains and
+// options are added to that, where the last line of each keyword counts.
+func (f *files) resolve(sandbox pod.Sandbox, dns pod.DNS) error {
+	if hasDNS(sandbox.Config.GetDnsConfig()) || dns.IsZero() {
+		return nil
+	}
+	own := formatDNS(&cri.DNSConfig{Servers: dns.Nameservers, Searches: dns.Search, Options: dns.Options})
+	if len(dns.Nameservers) > 0 {
+		return write(sandbox.Files.ResolvConf, own)
+	}
+	text, err := os.ReadFile(sandbox.Files.ResolvConf)
+	if err != nil || bytes.HasSuffix(text, own) {
+		return err
+	}
+	if len(text) > 0 && !bytes.HasSuffix(text, []byte("\n")) {
+		own = append([]byte("\n"), own...)
+	}
+	return add(sandbox.Files.ResolvConf, own)
+}
+
+func hasDNS(dns *cri.DNSConfig) bool {
+	return len(dns.GetServers())+len(dns.GetSearches())+len(dns.GetOptions()) > 0
 }
 
 // remove deletes a sandbox's files. It is no error if there are none.
@@ -171,8 +199,7 @@ func add(path string, text []byte) error {
 
 // resolvConf is as the request's DNS config says, and without one the node's own.
 func resolvConf(config *cri.PodSandboxConfig) ([]byte, error) {
-	dns := config.GetDnsConfig()
-	if len(dns.GetServers())+len(dns.GetSearches())+len(dns.GetOptions()) > 0 {
+	if dns := config.GetDnsConfig(); hasDNS(dns) {
 		return formatDNS(dns), nil
 	}
 	text, err := os.ReadFile(hostResolvConf)

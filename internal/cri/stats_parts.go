@@ -102,6 +102,8 @@ func layerStats(l *pod.LayerUsage) *cri.FilesystemUsage {
 	}
 }
 
+// trafficStats is nil for a pod that has lost its interface, as while it is being detached:
+// the kubelet reads the default interface without looking whether there is one, and panics.
 func trafficStats(n *pod.NetworkUsage) *cri.NetworkUsage {
 	if n == nil {
 		return nil
@@ -118,6 +120,9 @@ func trafficStats(n *pod.NetworkUsage) *cri.NetworkUsage {
 		} else {
 			stats.Interfaces = append(stats.Interfaces, usage)
 		}
+	}
+	if stats.DefaultInterface == nil {
+		return nil
 	}
 	return stats
 }

@@ -236,6 +236,21 @@ func drain[M, T any](t *testing.T, stream grpc.ServerStreamingClient[M], items f
 	}
 }
 
+// The kubelet panics on a network without a default interface.
+func TestPodWithoutItsInterfaceHasNoNetworkStats(t *testing.T) {
+	index := &shelf{sandboxes: []pod.Sandbox{{ID: "pod1", Config: podConfig("pod1"), Running: true, PID: 1}}}
+	for _, left := range [][]pod.InterfaceUsage{nil, {{Name: "sit0"}}} {
+		client := serveShelf(t, index, fakeUsage{pods: map[string]pod.SandboxUsage{"pod1": {Network: &pod.NetworkUsage{At: readAt, Interfaces: left}}}})
+		resp, err := client.PodSandboxStats(t.Context(), &runtimeapi.PodSandboxStatsRequest{PodSandboxId: "pod1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if network := resp.GetStats().GetLinux().GetNetwork(); network != nil {
+			t.Errorf("with %v left: %v", left, network)
+		}
+	}
+}
+
 func TestPodSandboxStats(t *testing.T) {
 	config := podConfig("pod1")
 	config.Labels = map[string]string{"tier": "front"}

@@ -26,9 +26,9 @@ const (
 	execPoll    = 2 * time.Millisecond
 	maxExecPoll = 200 * time.Millisecond
 	// execStartLimit is how long an exec whose start was cut off may take to appear.
-	execStartLimit = 2 * time.Second
+	execStartLimit = 8 * time.Second
 	// execKillLimit is how long the end of an exec's processes may take.
-	execKillLimit = 10 * time.Second
+	execKillLimit = 20 * time.Second
 )
 
 // Exec runs a command in a container that runs, as the user and with the environment of

@@ -80,7 +80,7 @@ func TestBytesInThreeDigits(t *testing.T) {
 		0: "0 B", 999: "999 B", 1000: "1.0 kB", 1949: "1.9 kB", 99_940: "99.9 kB", 99_960: "100 kB", 999_499: "999 kB", 999_500: "1.0 MB",
 		1 << 63: "9.2 EB",
 	} {
-		if got := bytesText(n); got != want {
+		if got := Bytes(n); got != want {
 			t.Errorf("%d: got %s, want %s", n, got, want)
 		}
 	}

@@ -36,7 +36,7 @@ func (d Detail) WriteText(w io.Writer, colour bool) error {
 	if len(d.Ports) > 0 {
 		s.head("HOST PORTS")
 		for _, p := range d.Ports {
-			s.line("  " + portText(p))
+			s.line("  " + PortText(p))
 		}
 	}
 	s.runs(d)
@@ -51,8 +51,8 @@ func (d Detail) WriteText(w io.Writer, colour bool) error {
 	return err
 }
 
-// portText is a host port for people.
-func portText(p network.Port) string {
+// PortText is a host port for people.
+func PortText(p network.Port) string {
 	ip := p.HostIP
 	switch {
 	case ip == "":
@@ -122,15 +122,15 @@ func (h HostSide) text() string {
 }
 
 func (t Traffic) text() string {
-	text := fmt.Sprintf("%d packets, %s", t.Packets, bytesText(t.Bytes))
+	text := fmt.Sprintf("%d packets, %s", t.Packets, Bytes(t.Bytes))
 	if t.Errors > 0 || t.Dropped > 0 {
 		text += fmt.Sprintf(", %d errors, %d dropped", t.Errors, t.Dropped)
 	}
 	return text
 }
 
-// bytesText is a number of bytes in three digits and a unit.
-func bytesText(n uint64) string {
+// Bytes is a number of bytes in three digits and a unit.
+func Bytes(n uint64) string {
 	value, units := float64(n), []string{"B", "kB", "MB", "GB", "TB", "PB", "EB"}
 	for i, unit := range units {
 		if value < 999.5 || i == len(units)-1 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -71,6 +72,25 @@ func hostLinks() ([]hostLink, error) {
 		}
 	}
 	return all, nil
+}
+
+// uplinks are those of the node's default routes; none where the kernel does not tell.
+func uplinks(links []hostLink) []Link {
+	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return []Link{}
+	}
+	ways := []Link{}
+	for _, link := range links {
+		leaves := slices.ContainsFunc(routes, func(r netlink.Route) bool {
+			dst, ok := toPrefix(r.Dst)
+			return r.LinkIndex == link.index && (!ok || dst.Bits() == 0)
+		})
+		if leaves {
+			ways = append(ways, link.Link)
+		}
+	}
+	return ways
 }
 
 // podInterfaces lists those of a pod, or says why it can't.

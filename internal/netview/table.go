@@ -55,7 +55,7 @@ func (t *table) line(row []string, widths []int) string {
 	var b strings.Builder
 	for i, cell := range row {
 		if i == t.tight {
-			cell = shorten(cell, widths[i])
+			cell = Shorten(cell, widths[i])
 		}
 		pad := strings.Repeat(" ", max(0, widths[i]-utf8.RuneCountInString(cell)))
 		if t.right[i] {
@@ -93,8 +93,8 @@ func (t *table) widths() []int {
 
 func blank(cells []string) bool { return strings.Join(cells, "") == "" }
 
-// shorten cuts from the middle, as both ends of a pod's name tell much.
-func shorten(text string, width int) string {
+// Shorten cuts from the middle, as both ends of a pod's name tell much.
+func Shorten(text string, width int) string {
 	runes := []rune(text)
 	if len(runes) <= width {
 		return text
@@ -123,6 +123,24 @@ func wrap(text string, start, indent int) string {
 		column += n
 	}
 	return b.String()
+}
+
+// Wrap breaks text between words into lines of width columns; longer words are cut.
+func Wrap(text string, width int) []string {
+	var lines []string
+	for _, word := range strings.Fields(text) {
+		if n := len(lines) - 1; n >= 0 && utf8.RuneCountInString(lines[n])+1+utf8.RuneCountInString(word) <= width {
+			lines[n] += " " + word
+			continue
+		}
+		runes := []rune(word)
+		for len(runes) > width {
+			lines = append(lines, string(runes[:width]))
+			runes = runes[width:]
+		}
+		lines = append(lines, string(runes))
+	}
+	return lines
 }
 
 // alarm wraps a problem, in red if asked.

@@ -20,6 +20,7 @@ type Sources struct {
 type Node struct {
 	Networks []Network         `json:"networks"`
 	Pods     []Pod             `json:"pods"`
+	Uplinks  []Link            `json:"uplinks"` // by which packets leave the node
 	Damaged  []network.Damaged `json:"damaged,omitempty"`
 	// Problem is why no pod can be attached now; "": one can.
 	Problem string `json:"problem,omitempty"`
@@ -63,6 +64,7 @@ type Pod struct {
 	ConfigFile string         `json:"configFile"`
 	IPs        []netip.Addr   `json:"ips"`
 	MAC        string         `json:"mac"`
+	Kind       string         `json:"kind"` // of eth0, such as veth
 	Host       HostSide       `json:"host"`
 	Ports      []network.Port `json:"ports,omitempty"`
 	Received   Traffic        `json:"received"` // by eth0, since it was made
@@ -94,7 +96,7 @@ func Look(ctx context.Context, sources Sources) (Node, error) {
 	if err != nil {
 		return Node{}, err
 	}
-	node := Node{Networks: []Network{}, Pods: []Pod{}, Damaged: damaged}
+	node := Node{Networks: []Network{}, Pods: []Pod{}, Uplinks: uplinks(links), Damaged: damaged}
 	next, err := sources.Network(ctx)
 	switch {
 	case err != nil:
@@ -169,7 +171,7 @@ func lookAt(rec network.Record, links []hostLink) Pod {
 	p.Problem = problem
 	for _, i := range interfaces {
 		if i.Name == podInterface {
-			p.MAC, p.Host, p.Received, p.Sent = i.MAC, i.Host, i.Received, i.Sent
+			p.MAC, p.Kind, p.Host, p.Received, p.Sent = i.MAC, i.Kind, i.Host, i.Received, i.Sent
 		}
 	}
 	return p

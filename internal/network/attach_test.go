@@ -174,7 +174,7 @@ func TestPluginsAreToldTheSameAtAddAndDel(t *testing.T) {
 		t.Fatalf("calls are %+v", calls)
 	}
 	wantArgs := "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=pod-a;K8S_POD_INFRA_CONTAINER_ID=" + req.SandboxID + ";K8S_POD_UID=uid-a"
-	wantRuntime := `{"bandwidth":{"ingressRate":10000000,"ingressBurst":4294967295},"cgroupPath":"/kubepods/pod1",` +
+	wantRuntime := `{"bandwidth":{"ingressRate":10000000,"ingressBurst":1000000},"cgroupPath":"/kubepods/pod1",` +
 		`"dns":{"servers":["10.0.0.10"],"searches":["local"],"options":["ndots:5"]},` +
 		`"io.kubernetes.cri.pod-annotations":{"kubernetes.io/ingress-bandwidth":"10M"},` +
 		`"ipRanges":[[{"subnet":"10.88.0.0/16"}],[{"subnet":"fd00::/64"}]],` +

@@ -22,6 +22,23 @@ const (
 	maxBandwidth = 1e15
 )
 
+// What may pass at once after a pause, in bits: a tenth of a second's worth, but not less
+// than the kernel hands on in one piece (64 KiB, of which a limit that is lower lets
+// pieces of an MTU pass) and not more than the plugin takes.
+const (
+	burstShare = 10
+	burstFloor = (64 << 10) * 8
+	burstMost  = math.MaxUint32
+	// burstSeconds is as long as the kernel can count for one burst: 2^32 ticks of 64 ns.
+	burstSeconds = 100
+)
+
+// burstOf is the burst for a rate. The largest that the plugin takes, which other runtimes
+// give, would let half a gigabyte pass unshaped, and below 1M it overflows in the plugin.
+func burstOf(rate uint64) uint64 {
+	return min(max(rate/burstShare, min(burstFloor, burstSeconds*rate)), burstMost)
+}
+
 // bandwidth is the capability's value: rates in bits per second, bursts in bits.
 type bandwidth struct {
 	IngressRate  uint64 `json:"ingressRate,omitempty"`
@@ -31,7 +48,7 @@ type bandwidth struct {
 }
 
 // bandwidthOf reads the limits from a pod's annotations; nil: there are none. A
-// rate needs a burst: it is the largest that the bandwidth plugin takes.
+// rate needs a burst.
 func bandwidthOf(annotations map[string]string) (*bandwidth, error) {
 	var limits bandwidth
 	for _, limit := range []struct {
@@ -52,7 +69,7 @@ func bandwidthOf(annotations map[string]string) (*bandwidth, error) {
 		if rate < minBandwidth || rate > maxBandwidth {
 			return nil, fmt.Errorf("annotation %s: %q is not within 1k and 1P: %w", limit.annotation, text, errdefs.ErrInvalidArgument)
 		}
-		*limit.rate, *limit.burst = rate, math.MaxUint32
+		*limit.rate, *limit.burst = rate, burstOf(rate)
 	}
 	if limits == (bandwidth{}) {
 		return nil, nil

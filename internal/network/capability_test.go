@@ -26,15 +26,17 @@ func TestParseQuantity(t *testing.T) {
 }
 
 func TestBandwidthOfAnnotations(t *testing.T) {
-	const burst = 1<<32 - 1
+	const floor, most = 64 * 1024 * 8, 1<<32 - 1
 	for name, tc := range map[string]struct {
 		annotations map[string]string
 		want        *bandwidth
 		err         error
 	}{
 		"none":      {map[string]string{"other": "1M"}, nil, nil},
-		"both":      {map[string]string{annotationIngress: "1M", annotationEgress: "2M"}, &bandwidth{1e6, burst, 2e6, burst}, nil},
-		"egress":    {map[string]string{annotationEgress: "1P"}, &bandwidth{EgressRate: 1e15, EgressBurst: burst}, nil},
+		"both":      {map[string]string{annotationIngress: "1M", annotationEgress: "2M"}, &bandwidth{1e6, floor, 2e6, floor}, nil},
+		"egress":    {map[string]string{annotationEgress: "1P"}, &bandwidth{EgressRate: 1e15, EgressBurst: most}, nil},
+		"a tenth":   {map[string]string{annotationEgress: "1G"}, &bandwidth{EgressRate: 1e9, EgressBurst: 1e8}, nil},
+		"smallest":  {map[string]string{annotationEgress: "1k"}, &bandwidth{EgressRate: 1e3, EgressBurst: 1e5}, nil},
 		"too small": {map[string]string{annotationEgress: "999"}, nil, errdefs.ErrInvalidArgument},
 		"too large": {map[string]string{annotationEgress: "2P"}, nil, errdefs.ErrInvalidArgument},
 		"zero":      {map[string]string{annotationEgress: "0"}, nil, errdefs.ErrInvalidArgument},

@@ -76,6 +76,12 @@ func (n *Network) look(ctx context.Context) *snapshot {
 			return after // that one caller gave up waiting says nothing of the node
 		}
 		if n.snap.CompareAndSwap(before, after) {
+			if after.chosen != nil && (before == nil || before.chosen == nil || !before.chosen.same(after.chosen)) {
+				select {
+				case n.chosen <- struct{}{}:
+				default:
+				}
+			}
 			n.logChange(before, after)
 			return after
 		}

@@ -290,3 +290,31 @@ func (n *Network) seedCache(rec record, list *libcni.NetworkConfigList, rt *libc
 func (n *Network) cacheFile(network, sandboxID, ifName string) string {
 	return filepath.Join(n.cfg.StateDir, "cni", "results", fmt.Sprintf("%s-%s-%s", network, sandboxID, ifName))
 }
+
+// reseedCache mends what a loss of power has done to libcni's cache: DEL goes by the
+// records, but where one is lost, the cache is all that is left.
+func (n *Network) reseedCache() {
+	for _, a := range n.Attachments() {
+		unlock, free := n.locks.Try(a.SandboxID)
+		if !free {
+			continue // whoever works on it writes the cache
+		}
+		if err := n.reseed(a.SandboxID); err != nil {
+			n.cfg.Logger.Warn("libcni's cache can't be mended", "sandbox", a.SandboxID, "error", err)
+		}
+		unlock()
+	}
+}
+
+func (n *Network) reseed(sandboxID string) error {
+	rec, ok := n.record(sandboxID)
+	if !ok || rec.Phase != pod.Attached {
+		return nil
+	}
+	data, err := os.ReadFile(n.cacheFile(rec.Network, rec.SandboxID, rec.IfName))
+	if err == nil && json.Valid(data) {
+		return nil
+	}
+	_, _, err = n.planDel(rec)
+	return err
+}

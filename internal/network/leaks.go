@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/containernetworking/cni/libcni"
 
@@ -79,12 +80,18 @@ func (n *Network) detachCached(ctx context.Context, found []pod.Leak) (any bool)
 	return any
 }
 
-// mendLeak does nothing for a sandbox that somebody is at work on.
+// mendWait is how long a sandbox may be worked on by others, such as a Detach that came
+// by an event, before what it left is looked at next time.
+const mendWait = 20 * time.Second
+
+// mendLeak works on a sandbox alone, as all else does.
 func (n *Network) mendLeak(ctx context.Context, l leaks.Leak) (mended bool, err error) {
 	if l.SandboxID != "" {
-		unlock, free := n.locks.Try(l.SandboxID)
-		if !free {
-			return false, nil
+		wait, cancel := context.WithTimeout(ctx, mendWait)
+		defer cancel()
+		unlock, err := n.locks.Lock(wait, l.SandboxID)
+		if err != nil {
+			return false, fmt.Errorf("somebody is at work on the sandbox: %w", err)
 		}
 		defer unlock()
 		rec, known := n.record(l.SandboxID)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -209,6 +210,30 @@ func TestReservationsThatAreLocked(t *testing.T) {
 	_ = lock.Process.Kill()
 	_ = lock.Wait()
 	n.detach(a.SandboxID)
+	n.nothingLeft()
+}
+
+// What somebody else is at work on is waited for.
+func TestLeaksOfASandboxThatIsWorkedOn(t *testing.T) {
+	n := newNode(t)
+	n.write("10-bridge.conflist", n.bridge())
+	n.start()
+	a := n.attach(n.sandbox("a"))
+	if err := errors.Join(os.Remove(filepath.Join(n.recordDir(), recordFile(a.SandboxID))), os.Remove(n.cacheFile("podnet", a.SandboxID, ifName))); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	unlock, err := n.locks.Lock(t.Context(), a.SandboxID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(500*time.Millisecond, unlock)
+
+	mended, err := n.MendLeaks(t.Context(), nil)
+
+	if err != nil || len(mended) != 3 || slices.ContainsFunc(mended, func(l pod.Leak) bool { return !l.Mended }) {
+		t.Errorf("mended are %+v, %v", mended, err)
+	}
 	n.nothingLeft()
 }
 

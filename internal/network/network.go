@@ -77,6 +77,7 @@ type Network struct {
 	delTimeout  time.Duration // as the constants of the same names: tests have less time
 	rescanEvery time.Duration
 	retryFirst  time.Duration
+	chosen      chan struct{} // holds a token while the plugins of another network are to be asked
 	dirtied     chan struct{} // holds a token while the dirty queue has something new
 
 	looks      atomic.Uint64
@@ -112,6 +113,7 @@ func New(cfg Config) (*Network, error) {
 		delTimeout:  delTimeout,
 		rescanEvery: rescanEvery,
 		retryFirst:  retryFirst,
+		chosen:      make(chan struct{}, 1),
 		dirtied:     make(chan struct{}, 1),
 		records:     map[string]record{},
 	}

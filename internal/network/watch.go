@@ -2,15 +2,12 @@ package network
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"os"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/containernetworking/cni/libcni"
-	"github.com/containernetworking/cni/pkg/types"
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/mascri/mascri/internal/pod"
@@ -24,15 +21,15 @@ const (
 	settleFor = 200 * time.Millisecond
 	// assertTimeout bounds one assertion of the rules.
 	assertTimeout = 30 * time.Second
-	// statusTimeout bounds the STATUS verb.
-	statusTimeout = 5 * time.Second
 )
 
 // Run follows the configuration directory, keeps the rules in place and works off the
 // dirty queue until ctx ends; it then returns nil.
 func (n *Network) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
+	loops.Go(func() { n.reseedCache() })
 	loops.Go(func() { n.followConfig(ctx) })
+	loops.Go(func() { n.pollStatus(ctx) })
 	loops.Go(func() { n.keepRules(ctx) })
 	loops.Go(func() { n.cleanDirty(ctx) })
 	loops.Wait()
@@ -69,7 +66,6 @@ func (n *Network) followConfig(ctx context.Context) {
 		if quiet == nil {
 			n.watchDirs(watcher)
 			n.look(ctx)
-			n.askPlugins(ctx)
 		}
 		select {
 		case <-ctx.Done():
@@ -139,41 +135,4 @@ func (n *Network) attachedSubnets() []netip.Prefix {
 	}
 	slices.SortFunc(subnets, netip.Prefix.Compare)
 	return slices.Compact(subnets)
-}
-
-// verdict is what the plugins of a network answered to the STATUS verb.
-type verdict struct {
-	net *network
-	err error
-}
-
-// askPlugins runs the STATUS verb, which configurations from version 1.1.0 on have.
-func (n *Network) askPlugins(ctx context.Context) {
-	snap := n.snap.Load()
-	if snap.chosen == nil || missing(snap.found) != nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
-	defer cancel()
-	n.verdict.Store(&verdict{snap.chosen, n.ask(ctx, snap.chosen)})
-}
-
-// ask returns the first plugin's answer that says something: that ADD would fail
-// (code 50) or that connectivity is limited (51). Any other error says that the
-// plugin can't tell, as many can't.
-func (n *Network) ask(ctx context.Context, net *network) error {
-	for _, plugin := range net.list.Plugins {
-		// One at a time, as libcni stops at the first error, whatever it says.
-		single := *net.list
-		single.Plugins = []*libcni.PluginConfig{plugin}
-		err := plain(n.cni(&pluginExec{}).GetStatusNetworkList(ctx, &single))
-		var cni *types.Error
-		if errors.As(err, &cni) && (cni.Code == types.ErrPluginNotAvailable || cni.Code == types.ErrLimitedConnectivity) {
-			return err
-		}
-		if err != nil {
-			n.cfg.Logger.Debug("plugin can't tell its status", "file", net.file, "error", err)
-		}
-	}
-	return nil
 }

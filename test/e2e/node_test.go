@@ -259,7 +259,7 @@ func (n *node) logTail() string {
 	}
 	lines := slices.DeleteFunc(strings.Split(string(log), "\n"), func(line string) bool {
 		// What tests ask for all the time.
-		return strings.Contains(line, "msg=rpc ") && (strings.Contains(line, "/Status ") || strings.Contains(line, "PodSandboxStatus ") || strings.Contains(line, "/ListPodSandbox "))
+		return strings.Contains(line, "msg=rpc ") && (strings.Contains(line, "/Status ") || strings.Contains(line, "PodSandboxStatus ") || strings.Contains(line, "/ListPodSandbox ") || strings.Contains(line, "/ListContainers "))
 	})
 	return strings.Join(lines[max(0, len(lines)-60):], "\n")
 }

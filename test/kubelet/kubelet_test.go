@@ -46,11 +46,11 @@ var behaviours = []string{
 	"stats/summary tells what a container uses",
 	"disk figures of the images' file system are true",
 	"pods survive a kubelet that is killed",
-	"pods survive MasCRI's being killed",
-	"pods survive an engine that restarts with live-restore",
 	"stats/summary tells what a pod uses, with PodAndContainerStatsFromCRI",
 	"metrics/cadvisor tells of pods, with PodAndContainerStatsFromCRI",
-	"the kubelet knows by events, with EventedPLEG",
+	"events tell the kubelet of ends, with EventedPLEG",
+	"pods survive MasCRI's being killed",
+	"pods survive an engine that restarts with live-restore",
 	"containers that ended are collected",
 	"unused images are collected, and never the sandbox image",
 	"deleted pods leave nothing",
@@ -116,8 +116,9 @@ func TestKubelet(t *testing.T) {
 			}
 		})
 		for _, step := range []step{
-			{"restarts", restarts}, {"stats from CRI", statsFromCRI}, {"events", events}, {"container collection", containerCollection},
-			{"image collection", imageCollection}, {"deletion", deletion},
+			{"kubelet killed", kubeletKilled}, {"stats from CRI", statsFromCRI}, {"events", events}, {"MasCRI killed", mascriKilled},
+			{"engine restarted", engineRestarted}, {"container collection", containerCollection}, {"image collection", imageCollection},
+			{"deletion", deletion},
 		} {
 			t.Run(step.name, func(t *testing.T) { step.show(t, b) })
 		}

@@ -2,10 +2,10 @@ package kubelet
 
 import (
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -68,65 +68,79 @@ containers:
 		text, _ := fetchUntil("https://127.0.0.1:"+port+"/containerLogs/default/rotation"+suffix+"/main?follow=true", "end\n", time.Minute)
 		followed <- text
 	}()
-	dir := "/var/log/pods/default_rotation" + suffix + "_" + p.Metadata.UID + "/main"
-	files := await(t, 90*time.Second, "all lines are written", func() ([]string, error) {
-		files, err := filepath.Glob(dir + "/*")
-		if text, _ := os.ReadFile(dir + "/0.log"); !strings.HasSuffix(string(text), " end\n") {
-			err = fmt.Errorf("files %v", files)
+	files := 0
+	whole := await(t, 90*time.Second, "all lines are written", func() (lines []string, err error) {
+		lines, files, err = written("rotation", p)
+		if err == nil && (len(lines) == 0 || lines[len(lines)-1] != "end") {
+			err = fmt.Errorf("there are %d lines in %d files", len(lines), files)
 		}
-		return files, err
+		return lines, err
 	})
-	var whole []string
-	slices.SortFunc(files, func(a, b string) int { return strings.Compare(rank(a), rank(b)) })
-	for _, file := range files {
-		whole = append(whole, messages(t, file)...)
-	}
 	if missing := inOrder(whole, lines); missing != "" {
-		t.Errorf("files %v: %s", files, missing)
+		t.Errorf("%d files: %s", files, missing)
 	}
-	if len(files) < 3 {
-		t.Errorf("files %v: it was not rotated under load", files)
+	if files < 3 {
+		t.Errorf("%d files: it was not rotated under load", files)
 	}
 	if missing := inOrder(strings.Split(strings.TrimSuffix(<-followed, "\n"), "\n"), lines); missing != "" {
 		t.Errorf("who followed: %s", missing)
 	}
-	b.shows(t, "logs rotate under load and nothing is lost", "%d lines in %d files, all in order; all of them by follow=true, too", lines, len(files))
+	b.shows(t, "logs rotate under load and nothing is lost", "%d lines in %d files, all in order; all of them by follow=true, too", lines, files)
 }
 
-// rank orders log files by age: 0.log is the last.
-func rank(file string) string {
-	if strings.HasSuffix(file, "/0.log") {
-		return "~"
+// written returns the lines of a container main in all of its log files, and their number.
+// The error may be that the kubelet is just about to compress one.
+func written(name string, p pod) (lines []string, files int, err error) {
+	dir := "/var/log/pods/default_" + name + suffix + "_" + p.Metadata.UID + "/main/"
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, 0, err
 	}
-	return file
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	// 0.log.<time> and 0.log.<time>.gz come before 0.log itself.
+	slices.Sort(names)
+	names = append(names[1:], names[0])
+	for _, file := range names {
+		if strings.HasSuffix(file, ".tmp") {
+			return nil, 0, errors.New(file + " is not whole")
+		}
+		messages, err := messages(dir + file)
+		if err != nil {
+			return nil, 0, fmt.Errorf("%s: %w", file, err)
+		}
+		lines = append(lines, messages...)
+	}
+	return lines, len(names), nil
 }
 
 // messages returns the lines of a CRI log file without what the format adds.
-func messages(t *testing.T, file string) (messages []string) {
-	t.Helper()
+func messages(file string) (messages []string, err error) {
 	f, err := os.Open(file)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	defer f.Close()
 	in := io.Reader(f)
 	if strings.HasSuffix(file, ".gz") {
 		if in, err = gzip.NewReader(f); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 	}
 	text, err := io.ReadAll(in)
 	if err != nil {
-		t.Fatalf("%s: %v", file, err)
+		return nil, err
 	}
 	for line := range strings.Lines(string(text)) {
 		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 4)
 		if len(parts) != 4 || parts[2] != "F" {
-			t.Fatalf("%s: %q", file, line)
+			return nil, fmt.Errorf("line %q", line)
 		}
 		messages = append(messages, parts[3])
 	}
-	return messages
+	return messages, nil
 }
 
 // inOrder says what is wrong with lines, which should be numbered up to n, and "end".

@@ -147,9 +147,9 @@ func (n *node) configuration() map[string]any {
 		"containerLogMaxSize": "64Ki", "containerLogMaxFiles": 50, "containerLogMonitorInterval": "3s",
 		"evictionHard":                map[string]string{"memory.available": "1Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
 		"allowedUnsafeSysctls":        []string{"net.core.somaxconn"},
-		"imageGCHighThresholdPercent": 100,
-		"serializeImagePulls":         false,
-		"featureGates":                map[string]bool{"ContainerStopSignals": true},
+		"imageGCHighThresholdPercent": 100, "imageMinimumGCAge": "1s",
+		"serializeImagePulls": false,
+		"featureGates":        map[string]bool{"ContainerStopSignals": true},
 	}
 }
 
@@ -190,7 +190,7 @@ func (n *node) restartKubelet(t *testing.T, signal syscall.Signal) {
 
 // keepLogs leaves the logs where CI keeps what it makes.
 func (n *node) keepLogs(t *testing.T) {
-	out := filepath.Join(filepath.Dir(repo(t, "go.mod")), "out/kubelet")
+	out := filepath.Join(filepath.Dir(repo(t, "go.mod")), "out/kubelet", filepath.Base(t.Name()))
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		t.Error(err)
 	}

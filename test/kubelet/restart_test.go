@@ -101,49 +101,43 @@ func (b bench) survives(t *testing.T, name string, restart func()) {
 	if failed > 0 || asked < 100 {
 		t.Errorf("%s: %d requests, of which %d failed", name, asked, failed)
 	}
-	for pod, place := range after {
-		if missing := b.wholeLog(t, pod); missing != "" {
-			t.Errorf("%s: log of %s in %v: %s", name, pod, place, missing)
-		}
+	for pod := range after {
+		b.wantWholeLog(t, pod)
 	}
 	b.shows(t, name, "the same %d containers, sandboxes and IPs; %d requests to them meanwhile, none failed; their logs have every line", len(after), asked)
 }
 
-// wholeLog says what is missing in the log of a pod that counts.
-func (b bench) wholeLog(t *testing.T, name string) string {
+// wantWholeLog checks that no line is missing in the log of a pod that counts.
+func (b bench) wantWholeLog(t *testing.T, name string) {
 	t.Helper()
 	pods, err := b.pods()
 	if err != nil {
-		return err.Error()
+		t.Fatal(err)
 	}
-	files, err := os.ReadDir("/var/log/pods/default_" + name + suffix + "_" + pods[name].Metadata.UID + "/main")
-	if err != nil {
-		return err.Error()
-	}
-	var names []string
-	for _, file := range files {
-		names = append(names, "/var/log/pods/default_"+name+suffix+"_"+pods[name].Metadata.UID+"/main/"+file.Name())
-	}
-	slices.SortFunc(names, func(a, b string) int { return strings.Compare(rank(a), rank(b)) })
-	var lines []string
-	for _, file := range names {
-		lines = append(lines, messages(t, file)...)
-	}
+	lines := await(t, 10*time.Second, "the log of "+name+" can be read", func() ([]string, error) {
+		lines, _, err := written(name, pods[name])
+		return lines, err
+	})
 	for i, line := range lines {
 		if want := fmt.Sprintf("line %d", i+1); line != want {
-			return fmt.Sprintf("line %d is %q", i+1, line)
+			t.Errorf("line %d of the log of %s is %q", i+1, name, line)
+			return
 		}
 	}
 	if len(lines) == 0 {
-		return "it is empty"
+		t.Errorf("the log of %s is empty", name)
 	}
-	return ""
 }
 
-func restarts(t *testing.T, b bench) {
+// The kubelet that takes over has the gates by which it listens to events and takes
+// statistics from the runtime.
+func kubeletKilled(t *testing.T, b bench) {
 	b.stay(t)
 	b.settings["featureGates"] = map[string]bool{"ContainerStopSignals": true, "PodAndContainerStatsFromCRI": true, "EventedPLEG": true}
 	b.survives(t, "pods survive a kubelet that is killed", func() { b.restartKubelet(t, syscall.SIGKILL) })
+}
+
+func mascriKilled(t *testing.T, b bench) {
 	b.survives(t, "pods survive MasCRI's being killed", func() {
 		for range 3 {
 			b.mascri.end(t, syscall.SIGKILL)
@@ -151,6 +145,9 @@ func restarts(t *testing.T, b bench) {
 			time.Sleep(500 * time.Millisecond)
 		}
 	})
+}
+
+func engineRestarted(t *testing.T, b bench) {
 	b.survives(t, "pods survive an engine that restarts with live-restore", func() {
 		b.engine.Stop(t)
 		time.Sleep(2 * time.Second)

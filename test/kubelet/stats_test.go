@@ -92,14 +92,15 @@ func group(t *testing.T, hierarchy, uid, container string) string {
 func stats(t *testing.T, b bench) {
 	b.add(t, "busy", busy)
 	p := b.untilReady(t, "busy")
-	s := b.statsOf(t, "busy").Containers[0]
+	whole := b.statsOf(t, "busy")
+	s := whole.Containers[0]
 	id := strings.TrimPrefix(p.container("main").ContainerID, "mascri://")
 	kernel, err := strconv.ParseUint(read(t, group(t, "cpuacct", p.Metadata.UID, id)+"/cpuacct.usage"), 10, 64)
 	if err != nil || s.CPU.UsageCoreNanoSeconds > kernel || s.CPU.UsageCoreNanoSeconds*4 < kernel {
 		t.Errorf("CPU time %d, the kernel says %d, %v", s.CPU.UsageCoreNanoSeconds, kernel, err)
 	}
-	b.shows(t, "stats/summary tells what a container uses", "CPU %d ns of the kernel's %d, rate %.2f cores, working set %d MiB, root file system %d MiB",
-		s.CPU.UsageCoreNanoSeconds, kernel, float64(s.CPU.UsageNanoCores)/1e9, s.Memory.WorkingSetBytes>>20, s.Rootfs.UsedBytes>>20)
+	b.shows(t, "stats/summary tells what a container uses", "CPU %d ns of the kernel's %d, rate %.2f cores, working set %d MiB, root file system %d MiB; of the pod's network it knows %d bytes",
+		s.CPU.UsageCoreNanoSeconds, kernel, float64(s.CPU.UsageNanoCores)/1e9, s.Memory.WorkingSetBytes>>20, s.Rootfs.UsedBytes>>20, whole.Network.RxBytes)
 
 	all, err := b.summary()
 	if err != nil {

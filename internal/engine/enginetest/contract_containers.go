@@ -221,7 +221,8 @@ func namespaceOf(t *testing.T, pid int, kind string) string {
 func containerEnds(t *testing.T, s Subject) {
 	byItself := s.runContainer(t, s.in(t, "a", "exit", "5"))
 	got := s.awaitEnd(t, byItself)
-	if got.PID != 0 || got.ExitCode != 5 || got.StartError != "" || got.OOMKilled || got.FinishedAt.Before(got.StartedAt) || got.StartedAt.IsZero() {
+	// Engine 20.10 notes the start when it is through with it: after an end that came at once.
+	if got.PID != 0 || got.ExitCode != 5 || got.StartError != "" || got.OOMKilled || got.FinishedAt.IsZero() || got.StartedAt.IsZero() {
 		t.Errorf("ended by itself: %+v", got)
 	}
 	killed := s.runContainer(t, s.in(t, "b"))

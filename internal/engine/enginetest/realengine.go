@@ -180,10 +180,20 @@ func (d *Daemon) Kill(t testing.TB) {
 }
 
 // Freeze makes the engine hang until Thaw: it still holds its connections, and takes
-// new ones, but answers nothing.
+// new ones, but answers nothing. It returns once all of it has stopped.
 func (d *Daemon) Freeze(t testing.TB) {
 	t.Helper()
 	d.signal(t, syscall.SIGSTOP)
+	for end := time.Now().Add(stopLimit); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.process.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, state, _ := strings.Cut(string(text), ") "); strings.HasPrefix(state, "T") {
+			return
+		}
+	}
+	t.Fatal("dockerd goes on after SIGSTOP")
 }
 
 // Thaw ends Freeze.

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -28,6 +29,7 @@ func main() {
 		}
 		os.Exit(code)
 	case "hog":
+		time.Sleep(time.Second) // Docker misses what happens before it listens
 		hog()
 	}
 	signals := make(chan os.Signal, 1)
