@@ -21,6 +21,8 @@ const (
 	noDetachKeys = "ctrl-^,ctrl-@,ctrl-^,ctrl-@,ctrl-^,ctrl-@,ctrl-^,ctrl-@"
 	// maxStartFailure bounds what is kept of the engine's words on a failed start, in bytes.
 	maxStartFailure = 4 << 10
+	// firstSizeLimit is how long a command is held back for its terminal's size.
+	firstSizeLimit = 100 * time.Millisecond
 	// execPoll and maxExecPoll are the first and the longest pause between two looks at an
 	// exec whose end or beginning is waited for.
 	execPoll    = 2 * time.Millisecond
@@ -95,13 +97,14 @@ type execution struct {
 
 func (x *execution) run(ctx context.Context, streams pod.Streams) (int, error) {
 	what := fmt.Sprintf("exec %q in container %s", x.command, x.container)
-	attached, err := x.api.ExecAttach(ctx, x.id, client.ExecAttachOptions{TTY: streams.TTY})
+	size := firstSize(ctx, streams)
+	attached, err := x.api.ExecAttach(ctx, x.id, client.ExecAttachOptions{TTY: streams.TTY, ConsoleSize: client.ConsoleSize{Height: uint(size.Height), Width: uint(size.Width)}})
 	if err != nil {
 		err = x.engine.failed(what, err)
 		x.over = errors.Is(err, errdefs.ErrInternal) // it was refused
 		return 0, x.engine.notUpgraded(ctx, x.container, err)
 	}
-	l := line{conn: attached.HijackedResponse, streams: streams, halfClose: !streams.TTY, resize: func(ctx context.Context, size pod.TerminalSize) error {
+	l := line{conn: attached.HijackedResponse, streams: streams, halfClose: !streams.TTY, size: size, resize: func(ctx context.Context, size pod.TerminalSize) error {
 		_, err := x.api.ExecResize(ctx, x.id, client.ExecResizeOptions{Height: uint(size.Height), Width: uint(size.Width)})
 		return err
 	}}
@@ -120,6 +123,20 @@ func (x *execution) run(ctx context.Context, streams pod.Streams) (int, error) {
 		return 0, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("command %q can't be started in container %s: %s", x.command, x.container, text))
 	}
 	return end.ExitCode, nil
+}
+
+// firstSize waits a little for the terminal's size, so that the command begins with it.
+// Engines before 23.0 (API 1.42) take no notice of it at the start.
+func firstSize(ctx context.Context, streams pod.Streams) (size pod.TerminalSize) {
+	if !streams.TTY || streams.Resize == nil {
+		return size
+	}
+	select {
+	case size = <-streams.Resize:
+	case <-time.After(firstSizeLimit):
+	case <-ctx.Done():
+	}
+	return size
 }
 
 // sawOutput takes output that is none of the command's: the engine writes there why it

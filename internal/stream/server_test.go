@@ -82,8 +82,8 @@ func said(t *testing.T, conn *websocket.Conn, channel byte) string {
 	}
 }
 
-func request(id string) *cri.ExecRequest {
-	return &cri.ExecRequest{ContainerId: id, Cmd: []string{"true"}, Stdout: true}
+func request() *cri.ExecRequest {
+	return &cri.ExecRequest{ContainerId: "x", Cmd: []string{"true"}, Stdout: true}
 }
 
 // An address is good for a minute.
@@ -98,7 +98,7 @@ func TestAddressExpires(t *testing.T) {
 			after time.Duration
 			good  bool
 		}{{59 * time.Second, true}, {61 * time.Second, false}} {
-			resp, err := s.Exec(request("x"))
+			resp, err := s.Exec(request())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -116,7 +116,7 @@ func TestTooManyAddressesAreRefused(t *testing.T) {
 	s, _ := run(t, Options{})
 	var err error
 	for i := 0; err == nil && i < 5000; i++ {
-		_, err = s.Exec(request("x"))
+		_, err = s.Exec(request())
 	}
 	if !errors.Is(err, errdefs.ErrResourceExhausted) {
 		t.Errorf("got %v, want ErrResourceExhausted", err)
@@ -143,7 +143,7 @@ func TestEndWaitsForWhatRuns(t *testing.T) {
 			return ctx.Err()
 		},
 	})
-	exec, err := s.Exec(request("x"))
+	exec, err := s.Exec(request())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestFailuresAreTold(t *testing.T) {
 		Exec:  func(context.Context, string, []string, pod.Streams) (int, error) { return 7, nil },
 		Netns: func(string) (string, error) { return "", nil },
 	})
-	resp, err := s.Exec(request("x"))
+	resp, err := s.Exec(request())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestTLS(t *testing.T) {
 		TLS:  &tls.Config{Certificates: []tls.Certificate{pair}},
 		Exec: func(context.Context, string, []string, pod.Streams) (int, error) { return 0, nil },
 	})
-	resp, err := s.Exec(request("x"))
+	resp, err := s.Exec(request())
 	if err != nil || !strings.HasPrefix(resp.GetUrl(), "https://127.0.0.1:") {
 		t.Fatal(resp, err)
 	}
@@ -228,7 +228,7 @@ func TestTLS(t *testing.T) {
 
 func TestAddressThatIsTakenOrAnywhere(t *testing.T) {
 	s, _ := run(t, Options{Address: "0.0.0.0:0", Exec: func(context.Context, string, []string, pod.Streams) (int, error) { return 0, nil }})
-	resp, err := s.Exec(request("x"))
+	resp, err := s.Exec(request())
 	if err != nil || !strings.HasPrefix(resp.GetUrl(), "http://127.0.0.1:") {
 		t.Fatal(resp, err)
 	}
