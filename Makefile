@@ -102,7 +102,7 @@ deps:
 LINT := bin/golangci-lint
 
 .PHONY: test
-test: deps build $(LINT) bin/critest bin/kubelet bin/kubelet-stream ## Run every test: linters, unit tests with the race detector, real Docker Engines, critest, the demo, a kubelet
+test: deps build $(LINT) bin/critest ## Run every test but a kubelet's: linters, unit tests with the race detector, real Docker Engines, critest, the demo
 	@test/all.sh
 
 .PHONY: critest
@@ -110,7 +110,7 @@ critest: deps build bin/critest ## Run critest alone; its report is out/critest/
 	@test/all.sh critest
 
 .PHONY: test-kubelet
-test-kubelet: deps build bin/kubelet bin/kubelet-stream ## Run a real kubelet on it, and print each behaviour with what shows it
+test-kubelet: deps build bin/kubelet bin/kubelet-stream ## Run a real kubelet on it (ten minutes to build), and print each behaviour with what shows it
 	@test/all.sh kubelet
 
 # A test binary, which go knows no "tool" for.
@@ -131,10 +131,6 @@ bin/kubelet: tools/kubelet/go.mod tools/kubelet/go.sum
 bin/kubelet-stream: tools/kubelet/go.mod tools/kubelet/go.sum tools/kubelet/stream/main.go
 	@echo "$@"
 	@GOARCH=$(HOSTARCH) $(call build,tools/kubelet) -ldflags '$(STRIP)' -o $(CURDIR)/$@ ./stream
-
-.PHONY: test-kubelet
-test-kubelet: deps build bin/kubelet bin/kubelet-stream ## Run the pods of a real kubelet, which takes ten minutes to build
-	@test/all.sh kubelet
 
 $(LINT): tools/lint/go.mod tools/lint/go.sum
 	@echo "$@"

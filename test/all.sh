@@ -36,9 +36,6 @@ critest() {
 	go test -v -count=1 -timeout 40m -run '^TestCritest$' ${without_28[@]+"${without_28[@]}"} ./test/e2e
 }
 
-# kubelet shows each behaviour of a real kubelet's pods as it is seen.
-kubelet() { go test -v -count=1 -timeout 30m ./test/kubelet; }
-
 demo() { test/private.sh test/demo.sh && echo "demo: two pods ran, talked and were removed"; }
 
 # kubelet has a budget: it takes four minutes where nothing else runs.
@@ -65,11 +62,10 @@ began=$SECONDS
 engine28
 mapfile -t unit < <(go list ./... | grep -Ev '/test/(e2e|kubelet)')
 part lint lint
-part unit go_test unit -race -timeout 15m ${without_28[@]+"${without_28[@]}"} "${unit[@]}"
-part e2e go_test e2e -timeout 20m -skip "$e2e_skip" ./test/e2e/...
+part unit go_test unit -race -timeout 30m ${without_28[@]+"${without_28[@]}"} "${unit[@]}"
+part e2e go_test e2e -timeout 45m -skip "$e2e_skip" ./test/e2e/...
 part critest critest
 part demo demo
-part kubelet kubelet
 [[ $parts != *" kubelet "* ]] || part kubelet kubelet
 
 [ ${#results[@]} -gt 0 ] || { echo "all.sh: there is no part$parts" >&2; exit 2; }
