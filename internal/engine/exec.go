@@ -21,6 +21,8 @@ const (
 	noDetachKeys = "ctrl-^,ctrl-@,ctrl-^,ctrl-@,ctrl-^,ctrl-@,ctrl-^,ctrl-@"
 	// maxStartFailure bounds what is kept of the engine's words on a failed start, in bytes.
 	maxStartFailure = 4 << 10
+	// firstSizeLimit is how long a command is held back for its terminal's size.
+	firstSizeLimit = 100 * time.Millisecond
 	// execPoll and maxExecPoll are the first and the longest pause between two looks at an
 	// exec whose end or beginning is waited for.
 	execPoll    = 2 * time.Millisecond
@@ -95,13 +97,14 @@ type execution struct {
 
 func (x *execution) run(ctx context.Context, streams pod.Streams) (int, error) {
 	what := fmt.Sprintf("exec %q in container %s", x.command, x.container)
-	attached, err := x.attach(ctx, streams.TTY)
+	size := firstSize(ctx, streams)
+	attached, err := x.attach(ctx, client.ExecAttachOptions{TTY: streams.TTY, ConsoleSize: client.ConsoleSize{Height: uint(size.Height), Width: uint(size.Width)}})
 	if err != nil {
 		err = x.engine.failed(what, err)
 		x.over = errors.Is(err, errdefs.ErrInternal) // it was refused
 		return 0, x.engine.notUpgraded(ctx, x.container, err)
 	}
-	l := line{conn: attached.HijackedResponse, streams: streams, halfClose: !streams.TTY, resize: func(ctx context.Context, size pod.TerminalSize) error {
+	l := line{conn: attached.HijackedResponse, streams: streams, halfClose: !streams.TTY, size: size, resize: func(ctx context.Context, size pod.TerminalSize) error {
 		_, err := x.api.ExecResize(ctx, x.id, client.ExecResizeOptions{Height: uint(size.Height), Width: uint(size.Width)})
 		return err
 	}}
@@ -125,24 +128,29 @@ func (x *execution) run(ctx context.Context, streams pod.Streams) (int, error) {
 // attach starts the command. It does not give up in the middle: an engine whose client is
 // gone by then takes the exec for one that failed, and knows its process no more. Where ctx
 // ends first, an engine that answers in time is heard, for the command to be killed.
-func (x *execution) attach(ctx context.Context, tty bool) (client.ExecAttachResult, error) {
-	type answer struct {
-		attached client.ExecAttachResult
-		err      error
-	}
+func (x *execution) attach(ctx context.Context, options client.ExecAttachOptions) (client.ExecAttachResult, error) {
 	free, giveUp := context.WithCancel(context.WithoutCancel(ctx))
-	answers := make(chan answer, 1)
-	go func() {
-		attached, err := x.api.ExecAttach(free, x.id, client.ExecAttachOptions{TTY: tty})
-		answers <- answer{attached, err}
-	}()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(execStartLimit, giveUp) })
 	defer stop()
-	a := <-answers
-	if a.err != nil {
+	attached, err := x.api.ExecAttach(free, x.id, options)
+	if err != nil {
 		giveUp()
 	}
-	return a.attached, a.err
+	return attached, err
+}
+
+// firstSize waits a little for the terminal's size, so that the command begins with it.
+// Engines before 23.0 (API 1.42) take no notice of it at the start.
+func firstSize(ctx context.Context, streams pod.Streams) (size pod.TerminalSize) {
+	if !streams.TTY || streams.Resize == nil {
+		return size
+	}
+	select {
+	case size = <-streams.Resize:
+	case <-time.After(firstSizeLimit):
+	case <-ctx.Done():
+	}
+	return size
 }
 
 // sawOutput takes output that is none of the command's: the engine writes there why it

@@ -26,6 +26,9 @@ type processTree struct {
 // treePoll is the pause between two looks at processes that were killed.
 const treePoll = 5 * time.Millisecond
 
+// stopLimit is how long a process may take to stop before it is killed as it is.
+const stopLimit = 500 * time.Millisecond
+
 // kill returns once none of the processes is left. current tells whether the engine still
 // takes leader for the running exec's; it is asked after the process was opened, so that
 // one which took over the number is never hit.
@@ -34,11 +37,13 @@ const treePoll = 5 * time.Millisecond
 // what is stopped can neither fork nor leave.
 func (t processTree) kill(ctx context.Context, current func() (bool, error)) error {
 	held := map[int]int{} // pidfds of those that were found, by pid
-	defer func() {
+	release := func() {
 		for _, fd := range held {
 			_ = unix.Close(fd)
 		}
-	}()
+		clear(held) // the numbers of those that ended may be given anew
+	}
+	defer release()
 	if err := t.hold(held, current); err != nil {
 		return err
 	}
@@ -55,7 +60,14 @@ func (t processTree) kill(ctx context.Context, current func() (bool, error)) err
 				return fmt.Errorf("kill process %d: %w", pid, err)
 			}
 		}
-		return t.await(ctx, held)
+		if err := t.await(ctx, held); err != nil {
+			return err
+		}
+		release()
+		// One that could not be stopped in time may have forked.
+		if found, err = t.stop(ctx, held); !found {
+			return err
+		}
 	}
 }
 
@@ -104,7 +116,7 @@ func (t processTree) stop(ctx context.Context, held map[int]int) (found bool, er
 	}
 	for pid, fd := range held {
 		if err := awaitStopped(ctx, pid, fd); err != nil {
-			return false, err
+			return false, fmt.Errorf("stop process %d: %w", pid, err)
 		}
 	}
 	all, err := processes()
@@ -140,9 +152,10 @@ func (t processTree) stop(ctx context.Context, held map[int]int) (found bool, er
 }
 
 // awaitStopped returns once a process that was sent SIGSTOP runs none of its own code any
-// more. One that sleeps in the kernel (D) stops before it does again.
+// more, or stopLimit is over. One that sleeps in the kernel (D) stops before it does again.
+// One that is being started is continued by the kernel when its first parent leaves it.
 func awaitStopped(ctx context.Context, pid, fd int) error {
-	for {
+	for limit := time.Now().Add(stopLimit); time.Now().Before(limit); {
 		p, ok := process(pid)
 		if signal(fd, 0) != nil { // the number may be another's by now
 			return nil
@@ -152,10 +165,14 @@ func awaitStopped(ctx context.Context, pid, fd int) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("process %d goes on after SIGSTOP: %w", pid, ctx.Err())
+			return ctx.Err()
 		case <-time.After(time.Millisecond):
 		}
+		if err := signal(fd, unix.SIGSTOP); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // claims tells whether a process is one of the tree.

@@ -19,6 +19,7 @@ type line struct {
 	streams pod.Streams
 	// halfClose is whether the end of stdin is passed on.
 	halfClose bool
+	size      pod.TerminalSize // to begin with; zero: none
 	resize    func(context.Context, pod.TerminalSize) error
 	// first is asked before output is written, whether it takes it instead; nil: it
 	// never does.
@@ -95,6 +96,9 @@ func (l *line) copyInput() {
 // follow gives the terminal each size. The engine itself waits for the terminal's start;
 // where it refuses a size, the terminal has ended.
 func (l *line) follow(ctx context.Context) {
+	if l.size != (pod.TerminalSize{}) {
+		_ = l.resize(ctx, l.size)
+	}
 	for {
 		select {
 		case size, ok := <-l.streams.Resize:

@@ -139,7 +139,8 @@ func TestUserRunsCommands(t *testing.T) {
 	bothEngines(t, func(t *testing.T, version enginetest.Version) {
 		b := newStreams(t, version)
 		c := b.runContainer(t, b.request("box", ""))
-		before := c.commands(t)
+		const before = "sleep 1000 "
+		within(t, "the container's process", func() bool { return c.commands(t) == before })
 		if out := b.crictl(t, "exec", "-s", c.id, "sh", "-c", "echo hello"); out != "hello" {
 			t.Errorf("exec -s: %q", out)
 		}
@@ -163,8 +164,8 @@ func TestUserRunsCommands(t *testing.T) {
 		}
 		within(t, "only the container's process", func() bool { return c.commands(t) == before })
 		terminal := exec.Command("script", "-qec", "stty rows 33 cols 77; "+repo(t, "bin/crictl")+" --runtime-endpoint unix://"+b.socket+" exec -it "+c.id+" sh", "/dev/null")
-		terminal.Stdin = strings.NewReader("busybox stty size; exit 0\n")
-		if out, err := terminal.CombinedOutput(); err != nil || !strings.Contains(string(out), "33 77") {
+		terminal.Stdin = strings.NewReader("until busybox stty size | busybox grep '33 77'; do busybox usleep 10000; done; exit 0\n")
+		if out, err := terminal.CombinedOutput(); err != nil || !strings.Contains(string(out), "\n33 77") {
 			t.Errorf("on a terminal: %v\n%s", err, out)
 		}
 	})
@@ -175,7 +176,8 @@ func TestExecSync(t *testing.T) {
 	bothEngines(t, func(t *testing.T, version enginetest.Version) {
 		b := newStreams(t, version)
 		c := b.runContainer(t, b.request("box", ""))
-		before := c.commands(t)
+		const before = "sleep 1000 "
+		within(t, "the container's process", func() bool { return c.commands(t) == before })
 		ask := func(timeout int64, script string) (*cri.ExecSyncResponse, error) {
 			return b.cri.ExecSync(t.Context(), &cri.ExecSyncRequest{ContainerId: c.id, Cmd: []string{"sh", "-c", script}, Timeout: timeout}, grpc.MaxCallRecvMsgSize(16<<20))
 		}
