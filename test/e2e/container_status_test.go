@@ -143,21 +143,36 @@ func startFails(t *testing.T, b *bench) {
 	}
 }
 
-// The kernel's killing is told, of the first process and of any other. A container's first
-// moments are waited for, as the engine begins to listen for it only after the start.
+// The kernel's killing is told, of the first process and of any other. Docker misses one in
+// some forty, as it begins to listen only after the start and not in order with the end:
+// so one of a few has to be told, and none of what did not happen.
 func outOfMemory(t *testing.T, b *bench) {
-	const hog = "busybox usleep 300000; busybox dd if=/dev/zero of=/dev/null bs=100M count=1"
+	const hog, tries = "busybox usleep 300000; busybox dd if=/dev/zero of=/dev/null bs=100M count=1", 4
 	for script, code := range map[string]int32{strings.Replace(hog, "; ", "; exec ", 1): 137, hog + "; exit 4": 4} {
-		for range 2 {
+		told := 0
+		for try := 0; try < tries && told == 0; try++ {
 			req := b.request("hog", script)
 			req.Config.Linux.Resources = &cri.LinuxContainerResources{MemoryLimitInBytes: 16 * mib, MemorySwapLimitInBytes: 16 * mib}
 			c := b.runContainer(t, req).ended(t)
-			if s := c.status; s.GetReason() != "OOMKilled" || s.GetExitCode() != code {
-				t.Errorf("%s: reason %s, code %d; want OOMKilled, %d", script, s.GetReason(), s.GetExitCode(), code)
+			switch s := c.status; {
+			case s.GetExitCode() != code:
+				t.Errorf("%s: code %d, want %d", script, s.GetExitCode(), code)
+			case s.GetReason() == "OOMKilled":
+				told++
+			case b.docker(t, "inspect", "-f", "{{.State.OOMKilled}}", c.id) == "true":
+				t.Errorf("%s: reason %s, though Docker knows better", script, s.GetReason())
 			}
 			b.removeContainer(t, c.id)
 		}
+		if told == 0 {
+			t.Errorf("%s: OOMKilled is told of none of %d", script, tries)
+		}
 	}
+	c := b.runContainer(t, b.request("other", "exit 137")).ended(t)
+	if c.status.GetReason() != "Error" {
+		t.Errorf("exit code 137 alone is told as %s", c.status.GetReason())
+	}
+	b.removeContainer(t, c.id)
 }
 
 // One attempt is made once; others beside it.
