@@ -34,8 +34,8 @@ var processFields = merge(map[string]containerField{
 	}},
 	"pod_sandbox_id of none":   {set: func(_ *testing.T, req *cri.CreateContainerRequest) { req.PodSandboxId = "nonesuch" }, code: codes.NotFound, text: "nonesuch"},
 	"pod_sandbox_id not given": {set: func(_ *testing.T, req *cri.CreateContainerRequest) { req.PodSandboxId = "" }, code: codes.InvalidArgument, text: "sandbox"},
-	"sandbox_config":           {script: "echo hi", see: wantOutput("hi\n")}, // it names the directory of the log
-	"sandbox_config elsewhere": {script: "echo hi", set: func(t *testing.T, req *cri.CreateContainerRequest) {
+	"sandbox_config":           {script: "busybox usleep 200000; echo hi", see: wantOutput("hi\n")}, // it names the directory of the log
+	"sandbox_config elsewhere": {script: "busybox usleep 200000; echo hi", set: func(t *testing.T, req *cri.CreateContainerRequest) {
 		req.SandboxConfig = proto.CloneOf(req.SandboxConfig)
 		req.SandboxConfig.LogDirectory = t.TempDir()
 	}, see: wantOutput("hi\n")},
