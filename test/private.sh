@@ -27,6 +27,8 @@ for dir in /etc/cni /var/lib/{docker,containerd,cni,mascri}; do
 	mount -t tmpfs -o mode=755 tmpfs "$dir"
 done
 ip link set lo up
+# A new network namespace takes this over from the first.
+echo 0 | tee /proc/sys/net/ipv4/ip_forward > /proc/sys/net/ipv6/conf/all/forwarding
 
 # Not exec: the first process of a pid namespace has to reap what falls to it.
 "$@"

@@ -74,6 +74,9 @@ func initProcess() (int, error) {
 	if err := mountOwn(); err != nil {
 		return 1, err
 	}
+	if err := closeForwarding(); err != nil {
+		return 1, err
+	}
 	command := self("tests")
 	if err := command.Start(); err != nil {
 		return 1, err
@@ -91,6 +94,16 @@ func initProcess() (int, error) {
 			return status.ExitStatus(), nil
 		}
 	}
+}
+
+// closeForwarding sets what a new network namespace takes over from the machine's
+// first one as a fresh machine has it. Docker drops what it does not know only where it
+// was Docker that turned forwarding on.
+func closeForwarding() error {
+	return errors.Join(
+		os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("0"), 0),
+		os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("0"), 0),
+	)
 }
 
 // mountOwn hides the machine's engine and networks behind empty directories.
