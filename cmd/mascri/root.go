@@ -28,6 +28,8 @@ func newRoot() *cobra.Command {
 		newConfig(flags),
 		newDoctor(load),
 		newNet(load),
+		newPods(load),
+		newPs(load),
 		newVersion(),
 	)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/mascri/mascri/internal/netview"
+	"github.com/mascri/mascri/internal/table"
 )
 
 // graph is what is drawn, from the left to the right: the ways out of the node, what
@@ -71,7 +72,7 @@ func plan(node netview.Node) graph {
 		}
 		h.wires = append(h.wires, wire{
 			pod: podBox(pod), label: label, bytes: pod.Received.Bytes + pod.Sent.Bytes,
-			traffic: fmt.Sprintf("in %s, out %s", netview.Bytes(pod.Received.Bytes), netview.Bytes(pod.Sent.Bytes)),
+			traffic: fmt.Sprintf("in %s, out %s", table.Bytes(pod.Received.Bytes), table.Bytes(pod.Sent.Bytes)),
 		})
 	}
 	return g

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/mascri/mascri/internal/netview"
+	"github.com/mascri/mascri/internal/table"
 )
 
 // Places and sizes in the picture, in its own units.
@@ -192,7 +193,7 @@ func place(b box, x, y, width float64, class string) placed {
 func (p placed) write(b *strings.Builder) {
 	fmt.Fprintf(b, `<g class="%s"><title>%s</title><rect x="%.0f" y="%.0f" width="%.0f" height="%.0f" rx="6"/>`+"\n",
 		p.class, escape(p.title), p.x, p.y, p.wide, p.high)
-	title := netview.Shorten(p.title, int((p.wide-2*padding)/titleWide))
+	title := table.Shorten(p.title, int((p.wide-2*padding)/titleWide))
 	fmt.Fprintf(b, `<text class="name" x="%.0f" y="%.0f">%s</text>`+"\n", p.x+padding, p.y+padding+15, escape(title))
 	for i, text := range p.lines {
 		fmt.Fprintf(b, `<text x="%.0f" y="%.0f">%s</text>`+"\n", p.x+padding, p.y+padding+titleLine+float64(i*line)+14, escape(text))

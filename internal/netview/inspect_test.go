@@ -20,6 +20,7 @@ import (
 	"github.com/mascri/mascri/internal/golden"
 	"github.com/mascri/mascri/internal/network"
 	"github.com/mascri/mascri/internal/pod"
+	"github.com/mascri/mascri/internal/table"
 )
 
 func web() Detail {
@@ -60,7 +61,7 @@ func TestDetailAsText(t *testing.T) {
 	}
 	golden.Compare(t, "inspect.txt", b.Bytes())
 	fits(t, b.String())
-	if bare := strings.NewReplacer(bold, "", plain, "").Replace(coloured.String()); bare != b.String() || bare == coloured.String() {
+	if bare := strings.NewReplacer(table.Bold, "", table.Plain, "").Replace(coloured.String()); bare != b.String() || bare == coloured.String() {
 		t.Errorf("in colour:\n%q", coloured.String())
 	}
 }
@@ -80,7 +81,7 @@ func TestBytesInThreeDigits(t *testing.T) {
 		0: "0 B", 999: "999 B", 1000: "1.0 kB", 1949: "1.9 kB", 99_940: "99.9 kB", 99_960: "100 kB", 999_499: "999 kB", 999_500: "1.0 MB",
 		1 << 63: "9.2 EB",
 	} {
-		if got := Bytes(n); got != want {
+		if got := table.Bytes(n); got != want {
 			t.Errorf("%d: got %s, want %s", n, got, want)
 		}
 	}

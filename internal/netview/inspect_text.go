@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mascri/mascri/internal/network"
+	"github.com/mascri/mascri/internal/table"
 )
 
 // indent is that of what is below a head.
@@ -84,7 +85,7 @@ func (s *sheet) fact(name, text string) {
 
 func (s *sheet) head(text string) {
 	if s.colour {
-		text = bold + text + plain
+		text = table.Bold + text + table.Plain
 	}
 	s.b.WriteString("\n" + text + "\n")
 }
@@ -122,26 +123,11 @@ func (h HostSide) text() string {
 }
 
 func (t Traffic) text() string {
-	text := fmt.Sprintf("%d packets, %s", t.Packets, Bytes(t.Bytes))
+	text := fmt.Sprintf("%d packets, %s", t.Packets, table.Bytes(t.Bytes))
 	if t.Errors > 0 || t.Dropped > 0 {
 		text += fmt.Sprintf(", %d errors, %d dropped", t.Errors, t.Dropped)
 	}
 	return text
-}
-
-// Bytes is a number of bytes in three digits and a unit.
-func Bytes(n uint64) string {
-	value, units := float64(n), []string{"B", "kB", "MB", "GB", "TB", "PB", "EB"}
-	for i, unit := range units {
-		if value < 999.5 || i == len(units)-1 {
-			if i == 0 || value >= 99.95 {
-				return fmt.Sprintf("%.0f %s", value, unit)
-			}
-			return fmt.Sprintf("%.1f %s", value, unit)
-		}
-		value /= 1000
-	}
-	return ""
 }
 
 func (s *sheet) routes(routes []Route) {

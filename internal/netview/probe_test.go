@@ -13,6 +13,7 @@ import (
 
 	"github.com/mascri/mascri/internal/golden"
 	"github.com/mascri/mascri/internal/network/firewall/netlab"
+	"github.com/mascri/mascri/internal/table"
 )
 
 func TestProbingAsText(t *testing.T) {
@@ -29,7 +30,7 @@ func TestProbingAsText(t *testing.T) {
 	}
 	golden.Compare(t, "probe.txt", b.Bytes())
 	fits(t, b.String())
-	if !strings.Contains(coloured.String(), red+"fail"+plain) || strings.Contains(b.String(), "\x1b") {
+	if !strings.Contains(coloured.String(), table.Red+"fail"+table.Plain) || strings.Contains(b.String(), "\x1b") {
 		t.Errorf("in colour:\n%q", coloured.String())
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/mascri/mascri/internal/table"
 )
 
 // probeIndent is that of messages, after verdict and step.
@@ -15,7 +17,7 @@ func (p Probing) WriteText(w io.Writer, colour bool) error {
 	for _, s := range p.Steps {
 		verdict := fmt.Sprintf("%-4s", s.Verdict)
 		if colour {
-			verdict = map[Verdict]string{Passed: green, Failed: red}[s.Verdict] + verdict + plain
+			verdict = map[Verdict]string{Passed: table.Green, Failed: table.Red}[s.Verdict] + verdict + table.Plain
 		}
 		fmt.Fprintf(&b, "%s  %-7s  %s\n", verdict, s.Step, wrap(s.Message, probeIndent, probeIndent))
 		if s.Hop != "" {

@@ -13,6 +13,7 @@ import (
 	"github.com/mascri/mascri/internal/golden"
 	"github.com/mascri/mascri/internal/network"
 	"github.com/mascri/mascri/internal/pod"
+	"github.com/mascri/mascri/internal/table"
 )
 
 const (
@@ -72,8 +73,8 @@ func TestNodeAsText(t *testing.T) {
 		}
 		golden.Compare(t, name, b.Bytes())
 		fits(t, b.String())
-		bare := strings.NewReplacer(bold, "", red, "", plain, "").Replace(coloured.String())
-		if bare != b.String() || !strings.Contains(coloured.String(), red) {
+		bare := strings.NewReplacer(table.Bold, "", table.Red, "", table.Plain, "").Replace(coloured.String())
+		if bare != b.String() || !strings.Contains(coloured.String(), table.Red) {
 			t.Errorf("%s in colour:\n%q", name, coloured.String())
 		}
 	}

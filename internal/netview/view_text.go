@@ -5,6 +5,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"github.com/mascri/mascri/internal/table"
 )
 
 // narrow is the length of an address that has a place among other columns: that of the
@@ -16,11 +18,11 @@ const manyAddresses = 1_000_000
 
 // WriteText writes networks and pods for people.
 func (n Node) WriteText(w io.Writer, colour bool) error {
-	t := table{heads: []string{"NETWORK", "SUBNET", "USED", "FREE", "PODS", "LINK"}, none: "no network", right: map[int]bool{2: true, 3: true, 4: true}}
+	t := table.Table{Tight: []int{0}, Heads: []string{"NETWORK", "SUBNET", "USED", "FREE", "PODS", "LINK"}, None: "no network", Right: map[int]bool{2: true, 3: true, 4: true}}
 	for _, net := range n.Networks {
 		net.rows(&t)
 	}
-	if err := t.write(w, colour); err != nil {
+	if err := t.Write(w, colour); err != nil {
 		return err
 	}
 	var notes strings.Builder
@@ -47,7 +49,7 @@ func (n Network) origin() string {
 }
 
 // rows are one for each pool or link, whichever are more.
-func (n Network) rows(t *table) {
+func (n Network) rows(t *table.Table) {
 	for i := range max(1, len(n.Pools), len(n.Links)) {
 		row := []string{"", "", "", "", "", ""}
 		if i == 0 {
@@ -66,7 +68,7 @@ func (n Network) rows(t *table) {
 		if i < len(n.Links) {
 			row[5] = n.Links[i].text()
 		}
-		t.add(row...)
+		t.Add(row...)
 	}
 }
 
@@ -91,12 +93,12 @@ func (l Link) text() string {
 
 // WritePods writes the pods for people.
 func (n Node) WritePods(w io.Writer, colour bool) error {
-	t := table{heads: []string{"POD", "ID", "IP", "MAC", "HOST"}, none: "no pod is on a network"}
+	t := table.Table{Tight: []int{0}, Heads: []string{"POD", "ID", "IP", "MAC", "HOST"}, None: "no pod is on a network"}
 	var problems []string
 	for _, p := range n.Pods {
 		problems = append(problems, p.rows(&t)...)
 	}
-	if err := t.write(w, colour); err != nil {
+	if err := t.Write(w, colour); err != nil {
 		return err
 	}
 	for _, d := range n.Damaged {
@@ -115,7 +117,7 @@ func (n Node) WritePods(w io.Writer, colour bool) error {
 }
 
 // rows adds one for each of the pod's addresses, and returns what is wrong.
-func (p Pod) rows(t *table) []string {
+func (p Pod) rows(t *table.Table) []string {
 	var problems []string
 	if p.Phase != "attached" {
 		problems = append(problems, fmt.Sprintf("%s (%s) is %s", p.Pod, short(p.ID), p.Phase))
@@ -128,9 +130,9 @@ func (p Pod) rows(t *table) []string {
 	if len(p.IPs) > 0 && len(p.IPs[0].String()) <= narrow {
 		first[2], more = p.IPs[0].String(), p.IPs[1:]
 	}
-	t.add(first...)
+	t.Add(first...)
 	for _, ip := range more {
-		t.add("", "", ip.String(), "", "")
+		t.Add("", "", ip.String(), "", "")
 	}
 	return problems
 }
