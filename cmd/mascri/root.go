@@ -30,6 +30,7 @@ func newRoot() *cobra.Command {
 		newNet(load),
 		newPods(load),
 		newPs(load),
+		newTop(load),
 		newVersion(),
 	)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

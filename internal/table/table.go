@@ -14,7 +14,7 @@ const Width = 80
 // gap is between two columns.
 const gap = 2
 
-// least is what a column is never shortened below, if it was wider.
+// least is what a column is never shortened below, if it was wider. Heads stay whole, too.
 const least = 8
 
 // Escape sequences.
@@ -126,7 +126,7 @@ func (t *Table) widths() []int {
 func (t *Table) widest(widths []int) int {
 	widest := -1
 	for _, i := range t.Tight {
-		if widths[i] > least && (widest < 0 || widths[i] > widths[widest]) {
+		if widths[i] > max(least, utf8.RuneCountInString(t.Heads[i])) && (widest < 0 || widths[i] > widths[widest]) {
 			widest = i
 		}
 	}
