@@ -52,11 +52,7 @@ func newDoctor(load func() (config.Config, error)) *cobra.Command {
 		}
 		report := doctor.Examine(cmd.Context(), sources)
 		report.Mended = mended
-		if *output == outputJSON {
-			err = writeJSON(cmd.OutOrStdout(), report)
-		} else {
-			err = report.WriteText(cmd.OutOrStdout(), wantsColour(cmd.OutOrStdout()))
-		}
+		err = show(cmd, *output, report, report.WriteText)
 		if err == nil && report.Level == doctor.Fail {
 			return errReported
 		}

@@ -130,15 +130,6 @@ func netLook(load func() (config.Config, error), cmd *cobra.Command, write func(
 	return cmd
 }
 
-// show writes value in the form that was asked for.
-func show(cmd *cobra.Command, output outputFormat, value any, text func(io.Writer, bool) error) error {
-	w := cmd.OutOrStdout()
-	if output == outputJSON {
-		return writeJSON(w, value)
-	}
-	return text(w, wantsColour(w))
-}
-
 func netSources(load func() (config.Config, error)) (netview.Sources, error) {
 	cfg, err := load()
 	if err != nil {

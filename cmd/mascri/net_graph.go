@@ -48,6 +48,7 @@ func newNetGraph(load func() (config.Config, error)) *cobra.Command {
 		Args: noArgs,
 	}
 	cmd.Flags().VarP(&format, "output", "o", "output format: svg, mermaid or json")
+	completeValues(cmd, "output", graphFormats()...)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		sources, err := netSources(load)
 		if err != nil {

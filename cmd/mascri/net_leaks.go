@@ -25,6 +25,11 @@ import (
 // lookAgain is the pause between two looks: what a daemon is at work on is seen in one.
 const lookAgain = 500 * time.Millisecond
 
+// leakList is what "mascri net leaks" prints as JSON.
+type leakList struct {
+	Leaks []pod.Leak `json:"leaks"`
+}
+
 func newNetLeaks(load func() (config.Config, error)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "leaks",
@@ -54,9 +59,7 @@ func newNetLeaks(load func() (config.Config, error)) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		err = show(cmd, *output, struct {
-			Leaks []pod.Leak `json:"leaks"`
-		}{append([]pod.Leak{}, found...)}, func(w io.Writer, _ bool) error { return writeLeaks(w, found) })
+		err = show(cmd, *output, leakList{append([]pod.Leak{}, found...)}, func(w io.Writer, _ bool) error { return writeLeaks(w, found) })
 		if err == nil && slices.ContainsFunc(found, func(l pod.Leak) bool { return !l.Mended }) {
 			return errReported
 		}

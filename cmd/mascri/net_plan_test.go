@@ -43,6 +43,7 @@ func TestPlanOfTheExample(t *testing.T) {
 
 	// The examples are sandbox configs beside the CNI config, which are passed over.
 	stdout, _ := plan("../../examples/sandbox.json", "-o", "json")
+	wantSchema(t, "net plan", stdout)
 	var got network.Plan
 	if err := json.Unmarshal([]byte(stdout), &got); err != nil {
 		t.Fatal(err)

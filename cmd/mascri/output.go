@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 )
@@ -31,5 +33,30 @@ func (f *outputFormat) Set(s string) error {
 func addOutput(cmd *cobra.Command) *outputFormat {
 	f := outputText
 	cmd.Flags().VarP(&f, "output", "o", "output format: text or json")
+	completeValues(cmd, "output", string(outputText), string(outputJSON))
 	return &f
+}
+
+// completeValues makes shells offer the values of a flag of cmd.
+func completeValues(cmd *cobra.Command, flag string, values ...string) {
+	// The error is that of a flag that is not there, or is completed already.
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err)
+	}
+}
+
+// show writes value in the form that was asked for.
+func show(cmd *cobra.Command, output outputFormat, value any, text func(io.Writer, bool) error) error {
+	w := cmd.OutOrStdout()
+	if output == outputJSON {
+		return writeJSON(w, value)
+	}
+	return text(w, wantsColour(w))
+}
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
 }

@@ -28,18 +28,18 @@ func (o *sortOrder) Type() string { return "order" }
 
 func (o *sortOrder) Set(s string) error {
 	if !slices.Contains(podview.Orders(), podview.Order(s)) {
-		return fmt.Errorf("must be one of %s", sortOrders())
+		return fmt.Errorf("must be one of %s", strings.Join(sortOrders(), ", "))
 	}
 	*o = sortOrder(s)
 	return nil
 }
 
-func sortOrders() string {
+func sortOrders() []string {
 	var names []string
 	for _, order := range podview.Orders() {
 		names = append(names, string(order))
 	}
-	return strings.Join(names, ", ")
+	return names
 }
 
 func newTop(load func() (config.Config, error)) *cobra.Command {
@@ -60,7 +60,8 @@ func newTop(load func() (config.Config, error)) *cobra.Command {
 	}
 	output := addOutput(cmd)
 	order := sortOrder(podview.ByCPU)
-	cmd.Flags().VarP(&order, "sort", "s", "what to sort by: "+sortOrders())
+	cmd.Flags().VarP(&order, "sort", "s", "what to sort by: "+strings.Join(sortOrders(), ", "))
+	completeValues(cmd, "sort", sortOrders()...)
 	interval := cmd.Flags().Duration("interval", time.Second, "time between two samples")
 	once := cmd.Flags().Bool("once", false, "print one table")
 	containers := cmd.Flags().BoolP("containers", "c", false, "show containers, too")

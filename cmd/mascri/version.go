@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"runtime"
@@ -69,10 +68,8 @@ func newVersion() *cobra.Command {
 	}
 	output := addOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if *output == outputJSON {
-			return writeJSON(cmd.OutOrStdout(), thisBuild())
-		}
-		return writeVersion(cmd.OutOrStdout(), thisBuild())
+		b := thisBuild()
+		return show(cmd, *output, b, func(w io.Writer, _ bool) error { return writeVersion(w, b) })
 	}
 	return cmd
 }
@@ -85,11 +82,4 @@ func writeVersion(w io.Writer, b build) error {
 	fmt.Fprintf(tw, "cri\t%s\n", b.CRIVersion)
 	fmt.Fprintf(tw, "platform\t%s\n", b.Platform)
 	return tw.Flush()
-}
-
-func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
 }

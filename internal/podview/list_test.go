@@ -28,7 +28,6 @@ type node struct {
 	ips                      map[string][]string
 	containers               []*cri.Container
 	exits                    map[string]*cri.ContainerStatus
-	stats                    []*cri.PodSandboxStats
 	err                      error
 }
 

@@ -159,7 +159,7 @@ func Orders() []Order { return []Order{ByCPU, ByMemory, ByNetwork, ByName} }
 // Sort sorts pods, and the containers of each.
 func (u Usage) Sort(by Order) {
 	slices.SortFunc(u.Pods, func(a, b PodUsage) int {
-		n := a.Figures.compare(b.Figures, by)
+		n := a.compare(b.Figures, by)
 		if by == ByNetwork {
 			n = cmp.Compare(b.Network.rate(), a.Network.rate())
 		}
@@ -167,7 +167,7 @@ func (u Usage) Sort(by Order) {
 	})
 	for _, p := range u.Pods {
 		slices.SortFunc(p.Containers, func(a, b ContainerUsage) int {
-			return cmp.Or(a.Figures.compare(b.Figures, by), strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID))
+			return cmp.Or(a.compare(b.Figures, by), strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID))
 		})
 	}
 }

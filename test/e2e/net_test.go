@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -66,9 +65,11 @@ func TestNetCommandsOnRealPods(t *testing.T) {
 				if strings.HasSuffix(command, "mermaid") || command == "net graph" {
 					continue
 				}
-				if out, ok := n.mascri(t, append(strings.Fields(command), "-o", "json")...); !ok || !json.Valid([]byte(out)) {
+				out, ok = n.mascri(t, append(strings.Fields(command), "-o", "json")...)
+				if !ok {
 					t.Errorf("%s as JSON: %s", command, out)
 				}
+				wantSchema(t, strings.Join(strings.Fields(command)[:2], "-"), out)
 			}
 			// The name server is not there, and is the hop that is named.
 			out, ok := n.mascri(t, "net", "probe", "default/web")
@@ -77,6 +78,21 @@ func TestNetCommandsOnRealPods(t *testing.T) {
 			}
 			if out, ok := n.mascri(t, "net", "probe", "default/client", "--to", "default/web"); testing.Verbose() {
 				t.Logf("net probe: %t\n%s", ok, out)
+			}
+			for _, command := range []string{"graph", "leaks"} {
+				if out, ok = n.mascri(t, "net", command, "-o", "json"); !ok {
+					t.Errorf("net %s: %s", command, out)
+				}
+				wantSchema(t, "net-"+command, out)
+			}
+			if out, ok = n.mascri(t, "net", "capture", "default/web", "--duration", "100ms", "--write", os.DevNull, "-o", "json"); !ok {
+				t.Errorf("net capture: %s", out)
+			}
+			wantSchema(t, "net-capture", out)
+			if out, ok = n.mascri(t, "net", "probe", "default/client", "--to", "default/web", "-o", "json"); ok {
+				wantSchema(t, "net-probe", out)
+			} else if json, _, found := strings.Cut(out[max(0, strings.Index(out, "\n{")):], "\n}"); found {
+				wantSchema(t, "net-probe", json+"\n}") // after the error of the exit code
 			}
 			file := filepath.Join(shortDir(t), "web.pcapng")
 			done := make(chan string, 1)
