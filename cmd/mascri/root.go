@@ -27,6 +27,7 @@ func newRoot() *cobra.Command {
 		newServe(load),
 		newConfig(flags),
 		newDoctor(load),
+		newSupportBundle(flags),
 		newNet(load),
 		newPods(load),
 		newPs(load),
