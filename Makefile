@@ -79,6 +79,12 @@ $(BIN)/cni: tools/cni/go.mod tools/cni/go.sum
 		-ldflags '$(STRIP) -X $(CNI)/pkg/utils/buildversion.BuildVersion=$(call pinned,cni,$(CNI))' tool
 	@mv $@.new $@
 
+.PHONY: man
+man: build ## Write the manual pages into out/man/, of the day of the commit
+	@rm -rf out/man
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$($(GIT) log -1 --format=%ct 2>/dev/null || echo 0)} bin/mascri man out/man
+	@echo out/man
+
 .PHONY: image
 image: build ## Build the container image "mascri", for machines that run nothing but containers
 	docker build --tag mascri --file image/Dockerfile .

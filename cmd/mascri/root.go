@@ -33,6 +33,7 @@ func newRoot() *cobra.Command {
 		newPs(load),
 		newTop(load),
 		newVersion(),
+		newMan(),
 	)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w\nsee %q", err, cmd.CommandPath()+" --help")}
