@@ -234,12 +234,23 @@ func TestTopOnATerminal(t *testing.T) {
 	term.press(t, "a", "by name")
 	term.press(t, " ", "▸ default/web")
 	begin := len(term.printed())
-	term.resize(t, 40, 10)
-	term.await(t, begin, "  a na\x1b[K")
 	runtime.failing.Store(true)
 	term.await(t, begin, "no answer: ")
 	runtime.failing.Store(false)
 	term.await(t, len(term.printed()), "1 pods, 1 containers")
+	if _, err := term.master.WriteString("q"); err != nil {
+		t.Fatal(err)
+	}
+	term.wantRestored(t)
+}
+
+func TestTopFitsATerminalThatIsResized(t *testing.T) {
+	_, socket := serveRuntime(t)
+	term := openTerminal(t, "top", "--socket", socket, "--interval", "1h") // no second sample
+	term.await(t, 0, "default/web")
+	begin := len(term.printed())
+	term.resize(t, 40, 10)
+	term.await(t, begin, "  a na\x1b[K")
 	if _, err := term.master.WriteString("q"); err != nil {
 		t.Fatal(err)
 	}

@@ -103,6 +103,19 @@ func TestViewsOfRealPods(t *testing.T) {
 	} else if testing.Verbose() {
 		t.Log("\n" + out)
 	}
+	bundle := filepath.Join(shortDir(t), "bundle.tar.gz")
+	if out, ok := n.mascri(t, "support-bundle", "--file", bundle, "--log-file", n.logFile); !ok {
+		t.Errorf("support-bundle: %s", out)
+	}
+	files := run(t, "tar", "-tzf", bundle)
+	for _, name := range []string{"status.json", "doctor.json", "daemon.log", "state/attachments/" + web.id + ".json", "cni/10-bridge.conf"} {
+		if !strings.Contains(files+"\n", "/"+name+"\n") {
+			t.Errorf("the bundle has no %s:\n%s", name, files)
+		}
+	}
+	if strings.Contains(files, "errors.txt") {
+		t.Errorf("of a sound node: %s", run(t, "tar", "-xzOf", bundle, "--wildcards", "*/errors.txt"))
+	}
 	n.removePod(t, web.id)
 	n.wantWhole(t, 0)
 }
