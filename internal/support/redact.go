@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -21,25 +22,32 @@ var (
 	// What kubectl and others keep of a whole object, with its environment.
 	annotationKeys = regexp.MustCompile(`(?i)^annotations$|last-applied-configuration`)
 
+	// A private key has many lines, and its beginning may have been cut off.
+	wholeKey = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)`)
+	endOfKey = regexp.MustCompile(`(?:[A-Za-z0-9+/=]{2,}\s+)+-----END [A-Z ]*PRIVATE KEY-----`)
+
+	// A line with a secret has one of these, in lower case: to look for them is much faster
+	// than to try the patterns.
+	hints = []string{
+		"pass", "secret", "token", "credential", "key", "auth", "://", "bearer", "basic", "negotiate",
+		"eyj", "akia", "asia", "gh", "/exec/", "/attach/", "/portforward/",
+	}
+
 	patterns = []struct {
 		secret *regexp.Regexp
 		by     string
-		with   string // is in every text that has such a secret
 	}{
-		{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)`), removed, "-----BEGIN"},
 		// The user's part of an address, which ends at its last @.
-		// A key whose beginning was cut off.
-		{regexp.MustCompile(`(?:[A-Za-z0-9+/=]{2,}\s+)+-----END [A-Z ]*PRIVATE KEY-----`), removed, "-----END"},
-		{regexp.MustCompile(`(://)[^\s/"'\\?#]+@`), "${1}" + removed + "@", "://"},
-		{regexp.MustCompile(`(?i)\b(bearer|basic|negotiate)\s+[A-Za-z0-9+/._~=-]{6,}`), "${1} " + removed, ""},
-		{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`), removed, "eyJ"}, // a JWT
-		{regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z0-9]{16}\b`), removed, "A"},
-		{regexp.MustCompile(`\bgh[pousr]_[A-Za-z0-9]{20,}`), removed, "gh"},
+		{regexp.MustCompile(`(://)[^\s/"'\\?#]+@`), "${1}" + removed + "@"},
+		{regexp.MustCompile(`(?i)\b(bearer|basic|negotiate)\s+[A-Za-z0-9+/._~=-]{6,}`), "${1} " + removed},
+		{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`), removed}, // a JWT
+		{regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z0-9]{16}\b`), removed},
+		{regexp.MustCompile(`\bgh[pousr]_[A-Za-z0-9]{20,}`), removed},
 		// The token in the address of an exec, attach or port-forward.
-		{regexp.MustCompile(`(/(?:exec|attach|portforward)/)[A-Za-z0-9_-]+`), "${1}" + removed, "/"},
+		{regexp.MustCompile(`(/(?:exec|attach|portforward)/)[A-Za-z0-9_-]+`), "${1}" + removed},
 		// name=value, name: value, "name": "value", with the quotes escaped or not, --name value.
-		{regexp.MustCompile(`(?i)((?:` + secretName + `)[\w.-]*\\*["']?\s*[:=]\s*)(\\*"(?:[^"\\]|\\[^"])*\\*"|'[^']*'|[^\s,;"'\\}\]&]+)`), "${1}" + removed, ""},
-		{regexp.MustCompile(`(?i)(--?[\w-]*(?:` + secretName + `)[\w-]*\s+)[^\s-]\S*`), "${1}" + removed, "-"},
+		{regexp.MustCompile(`(?i)((?:` + secretName + `)[\w.-]*\\*["']?\s*[:=]\s*)(\\*"(?:[^"\\]|\\[^"])*\\*"|'[^']*'|[^\s,;"'\\}\]&]+)`), "${1}" + removed},
+		{regexp.MustCompile(`(?i)(--?[\w-]*(?:` + secretName + `)[\w-]*\s+)[^\s-]\S*`), "${1}" + removed},
 	}
 )
 
@@ -136,11 +144,18 @@ func isObject(value any) bool {
 }
 
 func redactText(text string) string {
-	for _, p := range patterns {
-		if !strings.Contains(text, p.with) {
-			continue // a search for that is much faster than one for the pattern
-		}
-		text = p.secret.ReplaceAllString(text, p.by)
+	if strings.Contains(text, "PRIVATE KEY-----") {
+		text = endOfKey.ReplaceAllString(wholeKey.ReplaceAllString(text, removed), removed)
 	}
-	return strings.ToValidUTF8(text, "?")
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		lower := strings.ToLower(line)
+		if slices.ContainsFunc(hints, func(hint string) bool { return strings.Contains(lower, hint) }) {
+			for _, p := range patterns {
+				line = p.secret.ReplaceAllString(line, p.by)
+			}
+		}
+		b.WriteString(line)
+	}
+	return strings.ToValidUTF8(b.String(), "?")
 }
