@@ -154,6 +154,7 @@ func (n *Network) restore(c *libcni.NetworkAttachment) (record, error) {
 	if inode, ok := netnsInode(rec.NetnsPath); ok {
 		rec.NetnsInode = inode
 	}
+	rec.IPs = n.cachedIPs(c, rec.NetnsPath)
 	for name, value := range c.CapabilityArgs {
 		data, err := json.Marshal(value)
 		if err != nil {
@@ -199,6 +200,9 @@ func (n *Network) undo(ctx context.Context, s slots, rec record, ended func() er
 		}
 	}
 	n.step("detaching")
+	if rival, ok := n.rivalOf(rec); ok {
+		return n.setAside(ctx, rec, rival, ended)
+	}
 	if err := n.del(ctx, s, rec); err != nil {
 		return err
 	}
@@ -286,9 +290,12 @@ func (n *Network) seedCache(rec record, list *libcni.NetworkConfigList, rt *libc
 	return nil
 }
 
+// cacheDir is libcni's, for this daemon alone.
+func (n *Network) cacheDir() string { return filepath.Join(n.cfg.StateDir, "cni", "results") }
+
 // cacheFile is where libcni caches an attachment.
 func (n *Network) cacheFile(network, sandboxID, ifName string) string {
-	return filepath.Join(n.cfg.StateDir, "cni", "results", fmt.Sprintf("%s-%s-%s", network, sandboxID, ifName))
+	return filepath.Join(n.cacheDir(), fmt.Sprintf("%s-%s-%s", network, sandboxID, ifName))
 }
 
 // reseedCache mends what a loss of power has done to libcni's cache: DEL goes by the
