@@ -111,7 +111,8 @@ var wholeID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 //
 // What clients send as the id of a sandbox that nobody knows ends up here. Only a whole
 // id may lead to a pin: a prefix could be that of a sandbox that is being attached,
-// and a path could be that of any file.
+// and a path could be that of any file. Other daemons pin their sandboxes in the same
+// directory: the pin of an id that neither cache nor ledger knows is theirs.
 func (n *Network) detachLost(ctx context.Context, sandboxID string, ended func() error) error {
 	if !wholeID.MatchString(sandboxID) {
 		return nil
@@ -128,6 +129,9 @@ func (n *Network) detachLost(ctx context.Context, sandboxID string, ended func()
 		if err := n.clear(ctx, rec, ended); err != nil || n.isDirty(sandboxID) {
 			return err
 		}
+	}
+	if len(cached) == 0 && !n.ledger.knows(sandboxID) {
+		return nil
 	}
 	return unpin(n.pinPath(sandboxID))
 }

@@ -138,6 +138,13 @@ func (n *Network) enterLedger(rec record) {
 	}
 }
 
+func (l *ledger) knows(sandboxID string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, known := l.entries[sandboxID]
+	return known
+}
+
 // all returns the entries, the oldest first.
 func (l *ledger) all() []entry {
 	l.mu.Lock()
