@@ -146,6 +146,11 @@ bench: deps build ## Measure MasCRI beside containerd (some 12 minutes), and wri
 	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
 	go run ./bench
 
+.PHONY: soak
+soak: deps build ## Take 2,000 pods through their lives (CYCLES=n for others), and write what they left to docs/benchmarks
+	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
+	go run ./bench -soak $(or $(CYCLES),2000)
+
 .PHONY: test-vm
 test-vm: deps build bin/critest ## Run the demo, containers with limits and the container image in a VM: systemd, cgroup v2, a current engine
 	@test/vm.sh smoke

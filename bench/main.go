@@ -41,6 +41,7 @@ type options struct {
 	restarts    int   // rounds
 	logs        int   // rounds
 	logMB       int   // in a round
+	soak        int   // whole lives of pods; instead of all else, if not 0
 }
 
 func parse() (options, error) {
@@ -55,6 +56,7 @@ func parse() (options, error) {
 	flag.IntVar(&o.restarts, "restarts", 30, "restarts with the most pods")
 	flag.IntVar(&o.logs, "logs", 15, "rounds of log lines")
 	flag.IntVar(&o.logMB, "log-mb", 20, "megabytes of log lines in a round")
+	flag.IntVar(&o.soak, "soak", 0, "measure nothing but what so many whole lives of pods leave behind")
 	flag.Parse()
 	o.contestants = strings.Split(*names, ",")
 	var err error
@@ -93,7 +95,11 @@ func main() {
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
-		err = bench(ctx, o)
+		if o.soak > 0 {
+			err = soak(ctx, o)
+		} else {
+			err = bench(ctx, o)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
