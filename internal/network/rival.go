@@ -14,6 +14,7 @@ import (
 
 	"github.com/mascri/mascri/internal/netns"
 	"github.com/mascri/mascri/internal/network/leaks"
+	"github.com/mascri/mascri/internal/rtnetlink"
 )
 
 // Two records may claim one address of a network, as where a state directory was restored
@@ -98,7 +99,8 @@ type contest struct {
 	ip    netip.Addr
 }
 
-// holds asks the kernel whether the sandbox of rec has ip.
+// holds asks the kernel whether the sandbox of rec has ip. Where that can't be told, it has:
+// then nothing of anybody is given up.
 func (n *Network) holds(rec record, ip netip.Addr) bool {
 	if rec.BootID != n.bootID || !pinned(rec.NetnsPath, rec.NetnsInode) {
 		return false
@@ -109,14 +111,14 @@ func (n *Network) holds(rec record, ip netip.Addr) bool {
 		if err != nil {
 			return err
 		}
-		addresses, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+		addresses, err := rtnetlink.Dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
 		held = slices.ContainsFunc(addresses, func(a netlink.Addr) bool {
 			have, _ := netip.AddrFromSlice(a.IP)
 			return have.Unmap() == ip
 		})
 		return err
 	})
-	return err == nil && held
+	return held || err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) && !errors.Is(err, os.ErrNotExist)
 }
 
 // setAside is in place of CNI DEL for a record whose address another sandbox has: what
