@@ -191,11 +191,11 @@ func (n *Network) loadRecords() error {
 }
 
 func (n *Network) loadRecord(sandboxID, path string) error {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("read record: %w", err)
+	var rec record
+	data, err := os.ReadFile(path) // a bad disk must not keep the daemon from starting either
+	if err == nil {
+		rec, err = decodeRecord(sandboxID, data)
 	}
-	rec, err := decodeRecord(sandboxID, data)
 	if err == nil {
 		rec.inherited = rec.Phase != pod.Attached
 		n.records[sandboxID] = rec

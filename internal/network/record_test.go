@@ -99,6 +99,10 @@ func TestDamagedRecordsAreMovedAside(t *testing.T) {
 		}
 	}
 
+	if err := os.Symlink("d.json", filepath.Join(dir, "d.json")); err != nil { // can't be read
+		t.Fatal(err)
+	}
+
 	n.start().start() // the second finds nothing to do
 
 	if got := n.Attachments(); len(got) != 0 {
@@ -107,10 +111,10 @@ func TestDamagedRecordsAreMovedAside(t *testing.T) {
 	if diff := cmp.Diff([]string{"notes.txt", "quarantine"}, names(t, dir, all)); diff != "" {
 		t.Errorf("records (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{sandboxID("b") + ".json", sandboxID("b") + ".reason", "a.json", "a.reason"}, names(t, filepath.Join(dir, "quarantine"), all)); diff != "" {
+	if diff := cmp.Diff([]string{sandboxID("b") + ".json", sandboxID("b") + ".reason", "a.json", "a.reason", "d.json", "d.reason"}, names(t, filepath.Join(dir, "quarantine"), all)); diff != "" {
 		t.Errorf("quarantine (-want +got):\n%s", diff)
 	}
-	if got := strings.Count(n.log.String(), "level=ERROR"); got != 2 {
+	if got := strings.Count(n.log.String(), "level=ERROR"); got != 3 {
 		t.Errorf("%d errors are logged: %s", got, n.log)
 	}
 }

@@ -70,10 +70,10 @@ func ReadRecords(stateDir string) ([]Record, []Damaged, error) {
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("read record: %w", err)
+		var rec record
+		if err == nil {
+			rec, err = decodeRecord(sandboxID, data)
 		}
-		rec, err := decodeRecord(sandboxID, data)
 		if err != nil {
 			damaged = append(damaged, Damaged{path, err.Error()})
 			continue
