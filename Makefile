@@ -151,6 +151,11 @@ soak: deps build ## Take 2,000 pods through their lives (CYCLES=n for others), a
 	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
 	go run ./bench -soak $(or $(CYCLES),2000)
 
+.PHONY: test-many
+test-many: deps build ## Run 300 pods on one bridge (PODS=n for others), and print times and memory
+	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
+	MASCRI_TEST_PODS=$(or $(PODS),300) go test -v -count=1 -timeout 30m -run '^TestManyPodsOnOneBridge$$' ./test/e2e
+
 .PHONY: test-vm
 test-vm: deps build bin/critest ## Run the demo, containers with limits and the container image in a VM: systemd, cgroup v2, a current engine
 	@test/vm.sh smoke

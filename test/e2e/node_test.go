@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -331,12 +332,16 @@ var built struct {
 	err  error
 }
 
+// daemonPath is private to the tests.
+const daemonPath = "/run/mascri-e2e"
+
 // daemonBinary builds the daemon with the race detector and with its crash steps.
 func daemonBinary(t *testing.T) string {
 	t.Helper()
 	built.once.Do(func() {
-		built.path = "/run/mascri-e2e" // private to the tests
-		_, built.err = try("go", "build", "-race", "-tags", "failpoint", "-o", built.path, "github.com/mascri/mascri/cmd/mascri")
+		built.path = daemonPath
+		race := "-race=" + strconv.FormatBool(os.Getenv(podsVariable) == "")
+		_, built.err = try("go", "build", race, "-tags", "failpoint", "-o", built.path, "github.com/mascri/mascri/cmd/mascri")
 	})
 	if built.err != nil {
 		t.Fatal(built.err)
