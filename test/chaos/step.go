@@ -97,7 +97,7 @@ type Step struct {
 	Disk     Disk
 	Pages    int           // that are left free
 	Clock    time.Duration // that MasCRI's is ahead of the engine's from now on
-	Restart  bool          // MasCRI is killed and started: on a full disk, or after a plugin's failure
+	Restart  bool          // MasCRI is killed and started: on a full disk, while the engine is away, after a plugin's failure
 }
 
 // String tells all of it in a line.

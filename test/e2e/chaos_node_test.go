@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mascri/mascri/internal/engine/enginetest"
+	"github.com/mascri/mascri/internal/pod"
 	"github.com/mascri/mascri/test/chaos"
 )
 
@@ -111,6 +113,7 @@ func (c *chaosNode) edit(t *testing.T, which chaos.Config) (known bool) {
 	for end := time.Now().Add(20 * time.Second); !known && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		status := c.networkStatus(t)
 		invalid := len(status.Passed) > 0 && status.Passed[0].Invalid
+		ports := slices.ContainsFunc(status.Plugins, func(p pod.Plugin) bool { return p.Type == "portmap" })
 		switch which {
 		case chaos.Empty:
 			known = status.Network == "" && !invalid
@@ -119,9 +122,9 @@ func (c *chaosNode) edit(t *testing.T, which chaos.Config) (known bool) {
 		case chaos.Other:
 			known = !invalid && status.Network == "othernet"
 		case chaos.Ports:
-			known = !invalid && len(status.Plugins) > 1 && status.Plugins[1].Type == "portmap"
+			known = !invalid && ports
 		default:
-			known = !invalid && status.Network == "mynet" && len(status.Plugins) > 1 && status.Plugins[1].Type != "portmap"
+			known = !invalid && status.Network == "mynet" && !ports
 		}
 	}
 	return known
@@ -170,16 +173,16 @@ func (c *chaosNode) call(r chaos.Request) func(context.Context) error {
 	}
 	c.runs++
 	*known = chaosPod{hostNetwork: r.HostNetwork, hostPort: r.HostPort}
-	pod := config(podName(r.Pod))
-	pod.Metadata.Uid = strconv.Itoa(c.runs)
+	want := config(podName(r.Pod))
+	want.Metadata.Uid = strconv.Itoa(c.runs)
 	if r.HostNetwork {
-		pod.Linux = &cri.LinuxPodSandboxConfig{SecurityContext: &cri.LinuxSandboxSecurityContext{NamespaceOptions: &cri.NamespaceOption{Network: cri.NamespaceMode_NODE}}}
+		want.Linux = &cri.LinuxPodSandboxConfig{SecurityContext: &cri.LinuxSandboxSecurityContext{NamespaceOptions: &cri.NamespaceOption{Network: cri.NamespaceMode_NODE}}}
 	}
 	if r.HostPort {
-		pod.PortMappings = []*cri.PortMapping{{HostPort: int32(8000 + r.Pod), ContainerPort: 80}}
+		want.PortMappings = []*cri.PortMapping{{HostPort: int32(8000 + r.Pod), ContainerPort: 80}}
 	}
 	return func(ctx context.Context) error {
-		_, err := client.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: pod})
+		_, err := client.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: want})
 		return err
 	}
 }

@@ -23,7 +23,20 @@ var failedWalks = []struct {
 // After each step of a random walk, what is on the node is what its pods need and no more,
 // without anybody's help. "make chaos" takes longer walks, of other seeds.
 func TestChaos(t *testing.T) {
-	seed, steps := uint64(chaos.UsualSeed), chaos.UsualSteps
+	seed, steps := chaosSettings(t)
+	version := enginetest.Version(cmp.Or(os.Getenv("MASCRI_CHAOS_ENGINE"), string(enginetest.Engine28)))
+	binary := buildWith(t, clockEdits(t)...)
+	c, wrong := walk(t, binary, version, seed, steps)
+	if wrong != "" {
+		t.Fatal(wrong)
+	}
+	c.leave(t)
+}
+
+// chaosSettings are those of the usual walk, or what "make chaos" was told.
+func chaosSettings(t *testing.T) (seed uint64, steps int) {
+	t.Helper()
+	seed, steps = chaos.UsualSeed, chaos.UsualSteps
 	var err error
 	if text := os.Getenv("MASCRI_CHAOS_SEED"); text != "" {
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
@@ -35,13 +48,7 @@ func TestChaos(t *testing.T) {
 			t.Fatalf("MASCRI_CHAOS_STEPS: %v", err)
 		}
 	}
-	version := enginetest.Version(cmp.Or(os.Getenv("MASCRI_CHAOS_ENGINE"), string(enginetest.Engine28)))
-	binary := buildWith(t, clockEdits(t)...)
-	c, wrong := walk(t, binary, version, seed, steps)
-	if wrong != "" {
-		t.Fatal(wrong)
-	}
-	c.leave(t)
+	return seed, steps
 }
 
 func TestChaosThatOnceFailed(t *testing.T) {
