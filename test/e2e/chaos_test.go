@@ -18,7 +18,9 @@ import (
 var failedWalks = []struct {
 	seed  uint64
 	steps int
-}{}
+}{
+	{1, 29}, // a plugin that was just being started had the lock of the daemon that was killed
+}
 
 // After each step of a random walk, what is on the node is what its pods need and no more,
 // without anybody's help. "make chaos" takes longer walks, of other seeds.
@@ -52,9 +54,6 @@ func chaosSettings(t *testing.T) (seed uint64, steps int) {
 }
 
 func TestChaosThatOnceFailed(t *testing.T) {
-	if len(failedWalks) == 0 {
-		t.Skip("none has")
-	}
 	binary := buildWith(t, clockEdits(t)...)
 	for _, w := range failedWalks {
 		t.Run(fmt.Sprintf("seed %d", w.seed), func(t *testing.T) {
