@@ -47,11 +47,11 @@ func (c *chaosNode) take(t *testing.T, s chaos.Step, before chaos.Model) outcome
 	case chaos.JumpClock:
 		return c.jump(t, s, before)
 	}
-	return outcome{took: true, wrong: c.unlike(s, before, <-c.send(s.Requests, time.Minute))}
+	return outcome{took: true, wrong: unlike(s, before, <-c.send(s.Requests, time.Minute))}
 }
 
 // unlike tells which answers are not those that a node without a fault gives.
-func (c *chaosNode) unlike(s chaos.Step, before chaos.Model, errs []error) string {
+func unlike(s chaos.Step, before chaos.Model, errs []error) string {
 	var wrong []string
 	for i, r := range s.Requests {
 		refused := r.Verb == chaos.Run && !r.HostNetwork && before.InUse == chaos.Empty
@@ -191,7 +191,7 @@ func (c *chaosNode) jump(t *testing.T, s chaos.Step, before chaos.Model) outcome
 	if err := errors.Join(os.WriteFile(temp, []byte(text), 0o600), os.Rename(temp, c.clock)); err != nil {
 		t.Fatal(err)
 	}
-	wrong := c.unlike(s, before, <-answers)
+	wrong := unlike(s, before, <-answers)
 	within(t, "the daemon's clock jumped", func() bool { return c.clockIs(t, s.Clock) })
 	return outcome{took: true, wrong: wrong}
 }
