@@ -142,7 +142,7 @@ lint: $(LINT) ## Run the linters
 	$(LINT) run
 
 .PHONY: bench
-bench: deps build ## Measure MasCRI beside containerd (some 12 minutes), and write docs/benchmarks
+bench: deps build ## Measure MasCRI beside containerd (some 40 minutes), and write docs/benchmarks
 	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
 	go run ./bench
 

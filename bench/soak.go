@@ -86,10 +86,10 @@ func soak(ctx context.Context, o options) error {
 
 // live takes the pods from first on, up to end, through their lives.
 func (c contestant) live(ctx context.Context, first, end int) error {
-	group, ctx := errgroup.WithContext(ctx)
+	group, lives := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
 	for i := first; i < end; i++ {
-		group.Go(func() error { return cycle(ctx, c, "soak-"+strconv.Itoa(i)) })
+		group.Go(func() error { return cycle(lives, c, "soak-"+strconv.Itoa(i)) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
