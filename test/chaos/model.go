@@ -32,9 +32,13 @@ type Model struct {
 	LiveRestore bool   // sandboxes outlive the engine
 }
 
-// complete are the steps of RunPodSandbox at which a daemon that dies has only its answer
-// to give: the sandbox is kept.
-var complete = []string{"complete", "hosts", "refresh", "answer"}
+// At the steps of RunPodSandbox in complete, a daemon that dies has only its answer to give:
+// the sandbox is kept. At those in maybe, it depends on how far the engine is, which starts
+// the sandbox meanwhile.
+var (
+	complete = []string{"hosts", "refresh", "answer"}
+	maybe    = []string{"complete", "inspect"}
+)
 
 // After is what a step leads to, once the faults are over and before anyone asks again.
 func (m Model) After(s Step) Model {
@@ -95,7 +99,7 @@ func (m Model) answered(s Step, r Request) Pod {
 		return Pod{State: Absent} // refused
 	case s.Fault == FailPlugin && r.Verb == Run && !r.HostNetwork && s.Plugin != DelFails:
 		return Pod{State: Absent}
-	case s.Fault == CrashDaemon && len(s.Requests) == 1 && r.Verb == Run:
+	case s.Fault == CrashDaemon && len(s.Requests) == 1 && r.Verb == Run && !slices.Contains(maybe, s.At):
 		if !slices.Contains(complete, s.At) {
 			return Pod{State: Absent}
 		}
