@@ -95,6 +95,8 @@ func (m Model) answered(s Step, r Request) Pod {
 		p = Pod{State: Absent}
 	}
 	switch {
+	case s.Fault == RestartEngine || s.Fault == KillEngine: // even of one that is refused: its container may stay
+		p.State = Doubt
 	case r.Verb == Run && !r.HostNetwork && m.InUse == Empty:
 		return Pod{State: Absent} // refused
 	case s.Fault == FailPlugin && r.Verb == Run && !r.HostNetwork && s.Plugin != DelFails:
@@ -104,7 +106,7 @@ func (m Model) answered(s Step, r Request) Pod {
 			return Pod{State: Absent}
 		}
 		return p
-	case slices.Contains([]Fault{CrashDaemon, KillDaemon, RestartEngine, KillEngine, FillDisk}, s.Fault):
+	case slices.Contains([]Fault{CrashDaemon, KillDaemon, FillDisk}, s.Fault):
 		p.State = Doubt
 	}
 	return p
