@@ -123,23 +123,10 @@ func (s *Server) runSteps(ctx context.Context, spec pod.SandboxSpec, back *undo.
 	if err = s.files.name(spec.Files, id, spec.Config); err != nil {
 		return id, err
 	}
-	s.opts.Step("start")
-	if err = s.opts.Engine.Start(ctx, id); err != nil {
-		return id, err
-	}
-	s.opts.Step("inspect")
-	sandbox, err := s.opts.Engine.Inspect(ctx, id)
+	sandbox, attachment, err := s.startAttached(ctx, id, spec.Config, back)
 	if err != nil {
 		return id, err
 	}
-	var attachment pod.Attachment
-	if !sandbox.HostNetwork() {
-		s.opts.Step("attach")
-		if attachment, err = s.opts.Network.Attach(ctx, s.attachRequest(sandbox)); err != nil {
-			return id, err
-		}
-	}
-	back.Push("attach", func(ctx context.Context) error { return s.opts.Network.Detach(ctx, id, nil) })
 	s.opts.Step("hosts")
 	if err = s.files.finish(sandbox, attachment); err != nil {
 		return id, err
