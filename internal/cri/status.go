@@ -101,10 +101,11 @@ func (s *Server) statusInfo(facts pod.EngineFacts, engineErr error, network pod.
 	}
 	info := map[string]string{}
 	for key, value := range map[string]any{
-		"config": s.opts.Config,
-		"engine": e,
-		"cni":    network,
-		"index":  map[string]any{"sandboxes": len(s.opts.Index.Sandboxes()), "containers": len(s.opts.Index.Containers()), "drift": s.opts.Index.Drift()},
+		"config":  s.opts.Config,
+		"engine":  e,
+		"cni":     network,
+		"metrics": s.opts.Served(),
+		"index":   map[string]any{"sandboxes": len(s.opts.Index.Sandboxes()), "containers": len(s.opts.Index.Containers()), "drift": s.opts.Index.Drift()},
 	} {
 		part, err := jsonInfo(key, value)
 		if err != nil {
