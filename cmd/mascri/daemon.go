@@ -60,7 +60,7 @@ func newDaemon(cfg config.Config, log *slog.Logger) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	counted := metrics.New(version, commit)
+	counted := metrics.New(version, thisBuild().Commit)
 	eng, err := engine.New(engine.Options{Host: cfg.Engine.Host, Instance: instance, SharedShims: cfg.Engine.SharedShims, Logger: log, Observe: counted.EngineCall})
 	if err != nil {
 		return nil, err

@@ -214,9 +214,6 @@ func New(opts Options) *Server {
 	if opts.Ended == nil {
 		opts.Ended = func(string, string, time.Duration, bool) {}
 	}
-	if opts.Served == nil {
-		opts.Served = func() any { return nil }
-	}
 	return &Server{
 		opts:      opts,
 		log:       opts.Logger,

@@ -20,6 +20,7 @@ type Server struct {
 	handler http.Handler
 	log     *slog.Logger
 	state   atomic.Pointer[Serving]
+	retry   time.Duration // as retryEvery: tests have less time
 }
 
 // Serving tells where metrics are served.
@@ -40,7 +41,7 @@ func NewServer(m *Metrics, address string, profiles bool, log *slog.Logger) *Ser
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	s := &Server{address: address, handler: mux, log: log}
+	s := &Server{address: address, handler: mux, log: log, retry: retryEvery}
 	s.state.Store(&Serving{Address: address})
 	return s
 }
@@ -62,7 +63,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.state.Store(&Serving{Address: s.address, Error: err.Error()})
 		select {
 		case <-ctx.Done():
-		case <-time.After(retryEvery):
+		case <-time.After(s.retry):
 		}
 	}
 	<-ctx.Done()
