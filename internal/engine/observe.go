@@ -56,8 +56,8 @@ func (t tracer) Start(ctx context.Context, name string, options ...trace.SpanSta
 	return ctx, &call{Span: span, ctx: ctx, operation: name, began: began, observe: t.observe}
 }
 
-// call is one request. otelhttp sets its status once, when the answer begins or there is
-// to be none.
+// call is one request. otelhttp sets its status when the answer begins or there is to be
+// none, and once more where the answer then breaks.
 type call struct {
 	trace.Span
 	ctx       context.Context // to tell why there is no answer
@@ -65,6 +65,7 @@ type call struct {
 	began     time.Time
 	observe   Observe
 	code      int // of HTTP; 0: no answer
+	told      bool
 }
 
 // SetAttributes implements trace.Span.
@@ -80,9 +81,13 @@ func (c *call) SetAttributes(attributes ...attribute.KeyValue) {
 // SetStatus implements trace.Span.
 func (c *call) SetStatus(code codes.Code, description string) {
 	c.Span.SetStatus(code, description)
+	if c.told {
+		return
+	}
+	c.told = true
 	c.observe(c.operation, time.Since(c.began), c.failure())
 	if c.code == http.StatusSwitchingProtocols {
-		c.Span.End() // the rest is a stream, whose end nobody tells
+		c.End() // the rest is a stream, whose end nobody tells
 	}
 }
 

@@ -102,8 +102,18 @@ func TestCallsAreToldWithTheKindOfTheirFailure(t *testing.T) {
 			t.Errorf("calls (-want +got):\n%s", diff)
 		}
 	}
+	e, calls := observedEngine(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = w.Write([]byte("{"))
+	})
+	if _, err := e.Images(t.Context()); err == nil {
+		t.Error("an answer that breaks is no error")
+	}
+	if diff := cmp.Diff([]seen{{"image_list", ""}}, *calls); diff != "" {
+		t.Errorf("calls with an answer that breaks (-want +got):\n%s", diff)
+	}
 	arrived := make(chan bool)
-	e, calls := observedEngine(t, func(_ http.ResponseWriter, r *http.Request) { arrived <- true; <-r.Context().Done() })
+	e, calls = observedEngine(t, func(_ http.ResponseWriter, r *http.Request) { arrived <- true; <-r.Context().Done() })
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-arrived; cancel() }()
 	_ = e.Start(ctx, "abc")
