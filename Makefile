@@ -153,9 +153,14 @@ test-rules: bin/promtool ## Check the alert rules in contrib/ by promtool (which
 	bin/promtool test rules contrib/prometheus/mascri.rules.test.yml
 
 .PHONY: bench
-bench: deps build ## Measure MasCRI beside containerd (some 12 minutes), and write docs/benchmarks
+bench: deps build ## Measure MasCRI beside containerd (some 40 minutes), and write docs/benchmarks
 	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
 	go run ./bench
+
+.PHONY: soak
+soak: deps build ## Take 2,000 pods through their lives (CYCLES=n for others), and write what they left to docs/benchmarks
+	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
+	go run ./bench -soak $(or $(CYCLES),2000)
 
 .PHONY: test-vm
 test-vm: deps build bin/critest ## Run the demo, containers with limits and the container image in a VM: systemd, cgroup v2, a current engine

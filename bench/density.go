@@ -29,11 +29,7 @@ func density(ctx context.Context, contestants []contestant, o options) ([]sample
 				return nil, nil, err
 			}
 		}
-		windows := o.poll
-		if count == o.pods[len(o.pods)-1] {
-			windows *= longest
-		}
-		taken, seen, err := polls(ctx, contestants, count, windows)
+		taken, seen, err := polls(ctx, contestants, count, o.poll)
 		if add(taken, err) != nil {
 			return nil, nil, err
 		}
@@ -43,10 +39,6 @@ func density(ctx context.Context, contestants []contestant, o options) ([]sample
 	err := add(restarts(ctx, contestants, most, o.restarts))
 	return samples, processes, err
 }
-
-// longest is how much longer the most pods are polled: every two minutes Go collects a
-// shim's garbage, which should be seen of all of them.
-const longest = 3
 
 // atOnce is how many pods are started at the same time to fill a node.
 const atOnce = 8

@@ -26,7 +26,7 @@ import (
 
 const (
 	startLimit = 3 * time.Minute // for engines, images, one pod everywhere
-	limit      = time.Hour       // for all
+	limit      = 2 * time.Hour   // for all
 )
 
 // options are what a run may do more or less of.
@@ -41,6 +41,7 @@ type options struct {
 	restarts    int   // rounds
 	logs        int   // rounds
 	logMB       int   // in a round
+	soak        int   // whole lives of pods; instead of all else, if not 0
 }
 
 func parse() (options, error) {
@@ -48,13 +49,14 @@ func parse() (options, error) {
 	flag.StringVar(&o.out, "out", "docs/benchmarks", "`directory` of the results")
 	names := flag.String("contestants", "containerd-2,mascri-28,mascri-20,mascri-28-default,plugins", "who takes part; containerd-1 may, too")
 	flag.IntVar(&o.rounds, "rounds", 40, "whole lives of pods, one at a time")
-	widths := flag.String("at-once", "8", "how many pods at once, as in 8,32")
-	pods := flag.String("pods", "0,10,100", "for how many pods lists, polling and memory are measured, as in 0,100,250")
+	widths := flag.String("at-once", "8,32", "how many pods at once")
+	pods := flag.String("pods", "0,10,100,250", "for how many pods lists, polling and memory are measured")
 	flag.IntVar(&o.lists, "lists", 50, "rounds of lists for each number of pods")
-	flag.IntVar(&o.poll, "poll", 4, "polling for each number of pods, in units of 10 s; three times that for the most pods")
+	flag.IntVar(&o.poll, "poll", 30, "polling for each number of pods, in units of 10 s")
 	flag.IntVar(&o.restarts, "restarts", 30, "restarts with the most pods")
-	flag.IntVar(&o.logs, "logs", 15, "rounds of log lines")
+	flag.IntVar(&o.logs, "logs", 30, "rounds of log lines")
 	flag.IntVar(&o.logMB, "log-mb", 20, "megabytes of log lines in a round")
+	flag.IntVar(&o.soak, "soak", 0, "measure nothing but what so many whole lives of pods leave behind")
 	flag.Parse()
 	o.contestants = strings.Split(*names, ",")
 	var err error
@@ -93,7 +95,11 @@ func main() {
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
-		err = bench(ctx, o)
+		if o.soak > 0 {
+			err = soak(ctx, o)
+		} else {
+			err = bench(ctx, o)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

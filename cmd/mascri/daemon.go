@@ -83,8 +83,9 @@ func newDaemon(cfg config.Config, log *slog.Logger) (*daemon, error) {
 	}
 	ref, archive := sandboxImage(cfg)
 	floor, _ := engine.OOMFloor()
+	cgroups := cgroup.New(floor)
 	d.cri = cri.New(cri.Options{
-		Engine: eng, Containers: eng, Execs: eng, Streams: d.streams, Images: eng, Limits: cgroup.New(floor), Logs: d.logs, Usage: d.stats,
+		Engine: eng, Containers: eng, Execs: eng, Streams: d.streams, Images: eng, Limits: cgroups, Births: cgroups, Logs: d.logs, Usage: d.stats,
 		Network: d.network, Index: d.index, Health: d.health, Logger: log, Version: version,
 		FilesDir: filepath.Join(cfg.StateDir, "sandboxes"), UpdatesDir: filepath.Join(cfg.StateDir, "updates"), Instance: instance, SandboxImage: ref, ImageArchive: archive, Config: cfg, Step: steps,
 		Ended: counted.RPC, Served: func() any { return d.metrics.Serving() },

@@ -61,6 +61,15 @@ func (s *Server) makeContainer(ctx context.Context, sandboxID, name string, req 
 	if err != nil {
 		return "", err
 	}
+	// Nor is what an earlier attempt left taken for this one.
+	unlockName, err := s.locks.Lock(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	defer unlockName()
+	if err := s.repairs.settle(ctx, name); err != nil {
+		return "", err
+	}
 	if err := s.vacantContainer(ctx, name); err != nil {
 		return "", err
 	}
@@ -83,7 +92,7 @@ func (s *Server) makeContainer(ctx context.Context, sandboxID, name string, req 
 	if err == nil {
 		return id, nil
 	}
-	return "", errors.Join(err, back.Run(ctx, undoLimit))
+	return "", errors.Join(err, s.undo(ctx, name, &back))
 }
 
 // uncreateContainer goes by the name, as the engine's answer may get lost after the engine

@@ -66,20 +66,47 @@ func TestCreateFailsAtEachStep(t *testing.T) {
 	})
 }
 
-// What can't be undone either is listed once the engine is back, to be removed.
+// What can't be undone is undone when the engine is back, by itself or by who asks for the
+// same again.
 func TestCreateWhoseUndoFails(t *testing.T) {
-	d := newDaemon(t)
-	sandbox := d.run(t, podConfig("web"))
-	d.engine.Fail(enginetest.Fault{Method: "CreateContainer", Done: true})
-	d.engine.Fail(enginetest.Fault{Method: "Remove"})
-	_, err := d.create(t.Context(), sandbox, containerConfig("app"))
-	wantCode(t, err, codes.Unavailable, "undo create")
-	d.engine.Heal()
-	eventually(t, "it is listed", func() bool { return d.containers(t, nil) == "app CREATED" })
-	if err := d.remove(t, sandbox); err != nil {
-		t.Fatal(err)
+	for name, then := range map[string]func(*testing.T, *daemon, string){
+		"nobody asks again": func(t *testing.T, d *daemon, _ string) {
+			eventually(t, "it is removed", func() bool { return d.containers(t, nil) == "" })
+		},
+		"asked again": func(t *testing.T, d *daemon, sandbox string) {
+			d.mustCreate(t, sandbox, containerConfig("app"))
+			d.wantContainers(t, "app CREATED")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDaemon(t)
+			sandbox := d.run(t, podConfig("web"))
+			d.engine.Fail(enginetest.Fault{Method: "CreateContainer", Done: true})
+			d.engine.Fail(enginetest.Fault{Method: "Remove"})
+			_, err := d.create(t.Context(), sandbox, containerConfig("app"))
+			wantCode(t, err, codes.Unavailable, "undo create")
+			eventually(t, "it is listed", func() bool { return d.containers(t, nil) == "app CREATED" })
+			d.engine.Heal()
+			then(t, d, sandbox)
+			if err := d.remove(t, sandbox); err != nil {
+				t.Fatal(err)
+			}
+			d.wantClean(t)
+		})
 	}
-	d.wantClean(t)
+}
+
+// What was started and can't be ended is ended when the engine is back: it may run without
+// its limits.
+func TestStartWhoseUndoFails(t *testing.T) {
+	d := newDaemon(t)
+	id := d.mustCreate(t, d.run(t, podConfig("web")), containerConfig("app"))
+	d.engine.Fail(enginetest.Fault{Method: "Start", Done: true})
+	d.engine.Fail(enginetest.Fault{Method: "Kill"})
+	wantCode(t, d.start(t, id), codes.Unavailable, "undo start")
+	eventually(t, "it runs", func() bool { return d.containers(t, nil) == "app RUNNING" })
+	d.engine.Heal()
+	eventually(t, "it is ended", func() bool { return d.containers(t, nil) == "app EXITED" })
 }
 
 // A container whose start failed does not run, whether or not the engine had started it:

@@ -41,6 +41,9 @@ func (s *Server) startContainer(ctx context.Context, container pod.Container) er
 		return err
 	}
 	defer unlockContainer()
+	if err := s.repairs.settle(ctx, container.ID); err != nil {
+		return err
+	}
 	if container, err = s.opts.Index.Container(container.ID); err != nil {
 		return err
 	}
@@ -61,7 +64,8 @@ func (s *Server) startContainer(ctx context.Context, container pod.Container) er
 }
 
 // startLimited sees to it that what could not be started and limited does not run: nobody
-// would know that it does, or without limits.
+// would know that it does, or without limits. Where the engine is away, that is done when it
+// is back.
 func (s *Server) startLimited(ctx context.Context, id string) error {
 	var back undo.Stack
 	back.Push("start", func(ctx context.Context) error { return s.endContainer(ctx, id) })
@@ -77,7 +81,7 @@ func (s *Server) startLimited(ctx context.Context, id string) error {
 	if err == nil {
 		return nil
 	}
-	return errors.Join(err, back.Run(ctx, undoLimit))
+	return errors.Join(err, s.undo(ctx, id, &back))
 }
 
 func (s *Server) endContainer(ctx context.Context, id string) error {

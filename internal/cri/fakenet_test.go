@@ -25,6 +25,7 @@ type fakeNetwork struct {
 	attachments map[string]pod.Attachment
 	requests    []pod.AttachRequest
 	next        byte
+	early       uint64 // inode of the network namespace of what does not run yet
 	failAttach  error
 	failDetach  error
 	hold        chan struct{} // Attach waits for it, or for the context
@@ -47,6 +48,9 @@ func (n *fakeNetwork) Attach(ctx context.Context, req pod.AttachRequest) (pod.At
 		return pod.Attachment{}, err
 	}
 	n.mu.Lock()
+	if !sandbox.Running {
+		sandbox.NetnsInode = n.early
+	}
 	hold, holding := n.hold, n.holding
 	n.hold = nil
 	n.requests = append(n.requests, req)
@@ -100,6 +104,12 @@ func (n *fakeNetwork) Detach(ctx context.Context, id string, ended func() error)
 	defer n.mu.Unlock()
 	delete(n.attachments, id)
 	return nil
+}
+
+func (n *fakeNetwork) asked() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.requests)
 }
 
 func (n *fakeNetwork) Attachment(id string) (pod.Attachment, bool) {

@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mascri/mascri/internal/pod"
+	"github.com/mascri/mascri/internal/undo"
 )
 
 const (
@@ -60,7 +62,7 @@ func (s *Server) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-s.repairs.wake:
 		case <-tick.C:
-			s.repairs.add(s.known()...)
+			s.repairs.add(slices.Concat(s.known(), s.repairs.left())...)
 			s.sweep()
 		}
 	}
@@ -221,6 +223,9 @@ func (s *Server) repair(ctx context.Context, id string) {
 }
 
 func (s *Server) repairLocked(ctx context.Context, id string) error {
+	if s.repairs.hasLeft(id) {
+		return s.repairs.settle(ctx, id)
+	}
 	a := s.attachment(id)
 	if seen, err := s.opts.Index.Sandbox(id); err == nil && !s.needsRepair(seen, a) {
 		return nil
@@ -257,94 +262,16 @@ func (s *Server) needsRepair(sandbox pod.Sandbox, a *pod.Attachment) bool {
 	return s.repairs.isDoomed(sandbox.ID) || unfinished(sandbox, a) || a != nil && !sandbox.Ready(a)
 }
 
-// repairs is the set of sandboxes to look at; adding never blocks.
-type repairs struct {
-	wake chan struct{} // holds one token while there is something to take
-
-	mu     sync.Mutex // guards all following fields
-	ids    map[string]bool
-	busy   map[string]bool   // ids taken and not done yet
-	doomed map[string]bool   // ids of sandboxes whose cleaning up failed
-	hidden map[string]func() // reveals, by id
-}
-
-func newRepairs() *repairs {
-	return &repairs{wake: make(chan struct{}, 1), ids: map[string]bool{}, busy: map[string]bool{}, doomed: map[string]bool{}, hidden: map[string]func(){}}
-}
-
-func (r *repairs) add(ids ...string) {
-	r.mu.Lock()
-	for _, id := range ids {
-		r.ids[id] = true
+// undo runs the rollback of what was done for a container, by its id or name, which the
+// caller holds. What fails of it is tried again until it succeeds.
+func (s *Server) undo(ctx context.Context, key string, back *undo.Stack) error {
+	steps := *back
+	err := back.Run(ctx, undoLimit)
+	if err != nil {
+		s.repairs.leave(key, func(ctx context.Context) error {
+			again := steps
+			return again.Run(ctx, undoLimit)
+		})
 	}
-	r.mu.Unlock()
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
-
-// take returns what is to be looked at now, and leaves what is being looked at for
-// when that is done.
-func (r *repairs) take() (ids []string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for id := range r.ids {
-		if !r.busy[id] {
-			ids = append(ids, id)
-			r.busy[id] = true
-			delete(r.ids, id)
-		}
-	}
-	return ids
-}
-
-// done ends what take began.
-func (r *repairs) done(id string) {
-	r.mu.Lock()
-	delete(r.busy, id)
-	again := r.ids[id]
-	r.mu.Unlock()
-	if again {
-		r.add(id)
-	}
-}
-
-// doom marks a sandbox, for as long as this process lives, as one to be removed: what
-// it looks like need not tell, as with one on the host network that still runs.
-func (r *repairs) doom(id string) {
-	r.mu.Lock()
-	r.doomed[id] = true
-	r.mu.Unlock()
-	r.add(id)
-}
-
-func (r *repairs) isDoomed(id string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.doomed[id]
-}
-
-// hide keeps what reveals a sandbox until its repair was tried: one that can't be
-// cleaned up must be seen.
-func (r *repairs) hide(id string, reveal func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.hidden[id] = reveal
-}
-
-// hiding tells whether any sandbox is hidden.
-func (r *repairs) hiding() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.hidden) > 0
-}
-
-func (r *repairs) reveal(id string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if f := r.hidden[id]; f != nil {
-		f()
-		delete(r.hidden, id)
-	}
+	return err
 }

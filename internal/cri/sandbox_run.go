@@ -133,28 +133,10 @@ func (s *Server) runSteps(ctx context.Context, spec pod.SandboxSpec, back *undo.
 	if err = s.files.name(spec.Files, id, spec.Config); err != nil {
 		return id, err
 	}
-	if err = s.step(ctx, "start", func(ctx context.Context) error { return s.opts.Engine.Start(ctx, id) }); err != nil {
-		return id, err
-	}
-	var sandbox pod.Sandbox
-	err = s.step(ctx, "inspect", func(ctx context.Context) (err error) {
-		sandbox, err = s.opts.Engine.Inspect(ctx, id)
-		return err
-	})
+	sandbox, attachment, err := s.startAttached(ctx, id, spec.Config, back)
 	if err != nil {
 		return id, err
 	}
-	var attachment pod.Attachment
-	if !sandbox.HostNetwork() {
-		err = s.step(ctx, "attach", func(ctx context.Context) (err error) {
-			attachment, err = s.opts.Network.Attach(ctx, s.attachRequest(sandbox))
-			return err
-		})
-		if err != nil {
-			return id, err
-		}
-	}
-	back.Push("attach", func(ctx context.Context) error { return s.opts.Network.Detach(ctx, id, nil) })
 	if err = s.step(ctx, "hosts", func(context.Context) error { return s.files.finish(sandbox, attachment) }); err != nil {
 		return id, err
 	}

@@ -72,6 +72,13 @@ type Limits interface {
 	SetOOMScore(pid int, container string, score int) error
 }
 
+// Births finds the process of a sandbox that the engine is about to start.
+type Births interface {
+	// Born waits, until ctx ends, for a first process in pid and network namespaces of its
+	// own. alive is an fs.ErrNotExist once it has ended.
+	Born(ctx context.Context, sandbox, cgroupParent string) (pid int, alive func() error, err error)
+}
+
 // Logs writes CRI log files. What is unknown to it is no error, but for Reopen.
 type Logs interface {
 	// Follow begins or goes on to copy what a container writes.
@@ -159,6 +166,7 @@ type Options struct {
 	Streams    Streams
 	Images     Images
 	Limits     Limits
+	Births     Births
 	Logs       Logs
 	Network    Network
 	Index      Index

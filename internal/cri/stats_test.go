@@ -69,7 +69,7 @@ func serveShelf(t testing.TB, index cri.Index, usage cri.Usage) runtimeapi.Runti
 	engine := enginetest.NewFake(t, instance)
 	server := cri.New(cri.Options{
 		Engine: engine, Network: newFakeNetwork(engine), Index: index, Usage: usage, Health: health.New(engine, log), Logger: log,
-		FilesDir: t.TempDir() + "/sandboxes", UpdatesDir: t.TempDir() + "/updates", Instance: instance, Logs: &fakeLogs{}, Limits: &fakeLimits{},
+		FilesDir: t.TempDir() + "/sandboxes", UpdatesDir: t.TempDir() + "/updates", Instance: instance, Logs: &fakeLogs{}, Limits: &fakeLimits{}, Births: &fakeBirths{},
 	})
 	listener := bufconn.Listen(1 << 20)
 	grpcServer := grpc.NewServer(grpc.UnaryInterceptor(server.Unary), grpc.StreamInterceptor(server.Stream))

@@ -54,10 +54,21 @@ func (e *Engine) CreateContainer(ctx context.Context, spec pod.ContainerSpec) (s
 // accounts reads the users and groups of an image, once for each image: what is in one
 // never changes.
 func (e *Engine) accounts(ctx context.Context, c *connection, image string) (translate.Accounts, error) {
-	if known, ok := e.users.Load(image); ok {
-		if accounts, ok := known.(translate.Accounts); ok {
-			return accounts, nil
-		}
+	known := func() (translate.Accounts, bool) {
+		value, _ := e.users.Load(image)
+		accounts, ok := value.(translate.Accounts)
+		return accounts, ok
+	}
+	if accounts, ok := known(); ok {
+		return accounts, nil
+	}
+	unlock, err := e.once.Lock(ctx, "users of "+image)
+	if err != nil {
+		return translate.Accounts{}, err
+	}
+	defer unlock()
+	if accounts, ok := known(); ok {
+		return accounts, nil
 	}
 	accounts, err := e.readAccounts(ctx, c, image)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
 
+	"github.com/mascri/mascri/internal/keylock"
 	"github.com/mascri/mascri/internal/pod"
 )
 
@@ -37,11 +38,12 @@ type Engine struct {
 	// a new one.
 	current  atomic.Pointer[connection]
 	oomFloor func() int
-	foreign  sync.Map // ids of foreign containers that were logged
-	configs  sync.Map // ocispec.Image of images, by id
-	users    sync.Map // translate.Accounts of images, by id
-	probes   sync.Map // names of the containers of looks into images under way
-	layers   sync.Map // usage of layers, by directory
+	foreign  sync.Map      // ids of foreign containers that were logged
+	configs  sync.Map      // ocispec.Image of images, by id
+	users    sync.Map      // translate.Accounts of images, by id
+	probes   sync.Map      // names of the containers of looks into images under way
+	layers   sync.Map      // usage of layers, by directory
+	once     keylock.Locks // what many requests may be the first to need is done by one
 }
 
 // connection is a client whose API version is settled, and what its engine told then.

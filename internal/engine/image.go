@@ -13,7 +13,7 @@ import (
 
 // EnsureImage returns the id (sha256:...) of the image that ref names. A missing one is
 // loaded from archive, a tar as docker save writes it that holds ref; archive may be nil,
-// a missing image is then ErrNotFound.
+// a missing image is then ErrNotFound. Simultaneous calls load it once.
 func (e *Engine) EnsureImage(ctx context.Context, ref string, archive func() (io.ReadCloser, error)) (string, error) {
 	c, err := e.connection(ctx)
 	if err != nil {
@@ -26,6 +26,15 @@ func (e *Engine) EnsureImage(ctx context.Context, ref string, archive func() (io
 	}
 	if archive == nil {
 		return "", errdefs.ErrNotFound.WithMessage(what + ": the engine does not have it: run docker pull " + ref + ", or don't set a sandbox image to use MasCRI's own")
+	}
+	// Many pods may be the first: loading takes time, CPU and memory.
+	unlock, err := e.once.Lock(ctx, "load "+ref)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if id, err = e.imageID(ctx, c, ref); !errors.Is(err, errdefs.ErrNotFound) {
+		return id, err
 	}
 	if err := e.loadImage(ctx, c, archive); err != nil {
 		return "", fmt.Errorf("%s: %w", what, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/mascri/mascri/internal/netns"
 	"github.com/mascri/mascri/internal/network"
 	"github.com/mascri/mascri/internal/pod"
+	"github.com/mascri/mascri/internal/rtnetlink"
 )
 
 // Detail is all that is known of a pod's place on the network.
@@ -94,7 +95,7 @@ func podRoutes(path string, interfaces []Interface) ([]Route, error) {
 			return err
 		}
 		defer handle.Close()
-		all, err = dump(func() ([]netlink.Route, error) { return handle.RouteList(nil, netlink.FAMILY_ALL) })
+		all, err = rtnetlink.Dump(func() ([]netlink.Route, error) { return handle.RouteList(nil, netlink.FAMILY_ALL) })
 		return err
 	})
 	if err != nil {
@@ -103,7 +104,7 @@ func podRoutes(path string, interfaces []Interface) ([]Route, error) {
 	routes := make([]Route, 0, len(all))
 	for _, r := range all {
 		route := Route{Priority: r.Priority}
-		if dst, ok := toPrefix(r.Dst); ok {
+		if dst, ok := rtnetlink.Prefix(r.Dst); ok {
 			route.Destination = dst
 		} else {
 			route.Destination = everything(r.Family)

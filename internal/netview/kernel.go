@@ -1,7 +1,6 @@
 package netview
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -12,13 +11,11 @@ import (
 
 	"github.com/mascri/mascri/internal/netns"
 	"github.com/mascri/mascri/internal/network"
+	"github.com/mascri/mascri/internal/rtnetlink"
 )
 
 // podInterface is the interface that a pod is known by.
 const podInterface = "eth0"
-
-// dumps is how often an interrupted dump of the kernel's tables is begun again.
-const dumps = 10
 
 // Interface is one of a pod's.
 type Interface struct {
@@ -76,14 +73,14 @@ func hostLinks() ([]hostLink, error) {
 
 // uplinks are those of the node's default routes; none where the kernel does not tell.
 func uplinks(links []hostLink) []Link {
-	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_ALL) })
+	routes, err := rtnetlink.Dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return []Link{}
 	}
 	ways := []Link{}
 	for _, link := range links {
 		leaves := slices.ContainsFunc(routes, func(r netlink.Route) bool {
-			dst, ok := toPrefix(r.Dst)
+			dst, ok := rtnetlink.Prefix(r.Dst)
 			return r.LinkIndex == link.index && (!ok || dst.Bits() == 0)
 		})
 		if leaves {
@@ -156,11 +153,11 @@ func interfaces(handle *netlink.Handle) ([]Interface, error) {
 
 // read lists interfaces, and their addresses by index.
 func read(handle *netlink.Handle) ([]netlink.Link, map[int][]netip.Prefix, error) {
-	links, err := dump(handle.LinkList)
+	links, err := rtnetlink.Dump(handle.LinkList)
 	if err != nil {
 		return nil, nil, fmt.Errorf("list interfaces: %w", err)
 	}
-	all, err := dump(func() ([]netlink.Addr, error) { return handle.AddrList(nil, netlink.FAMILY_ALL) })
+	all, err := rtnetlink.Dump(func() ([]netlink.Addr, error) { return handle.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, nil, fmt.Errorf("list addresses: %w", err)
 	}
@@ -169,30 +166,11 @@ func read(handle *netlink.Handle) ([]netlink.Link, map[int][]netip.Prefix, error
 		addresses[link.Attrs().Index] = []netip.Prefix{}
 	}
 	for _, a := range all {
-		if prefix, ok := toPrefix(a.IPNet); ok {
+		if prefix, ok := rtnetlink.Prefix(a.IPNet); ok {
 			addresses[a.LinkIndex] = append(addresses[a.LinkIndex], prefix)
 		}
 	}
 	return links, addresses, nil
-}
-
-// dump reads a table of the kernel, again where that changed meanwhile.
-func dump[T any](read func() ([]T, error)) (list []T, err error) {
-	for range dumps {
-		if list, err = read(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return list, err
-		}
-	}
-	return list, err
-}
-
-func toPrefix(n *net.IPNet) (netip.Prefix, bool) {
-	if n == nil {
-		return netip.Prefix{}, false
-	}
-	addr, ok := netip.AddrFromSlice(n.IP)
-	ones, _ := n.Mask.Size()
-	return netip.PrefixFrom(addr.Unmap(), ones), ok
 }
 
 // hostSide finds what i is connected to. Only a veth's peer points back: a parent has

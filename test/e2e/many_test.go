@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +19,7 @@ import (
 func TestManyPodsAtOnce(t *testing.T) {
 	const pods = 50
 	n := newNode(t, enginetest.Engine28, userConf())
+	asked := askStatus(t, n)
 	began := time.Now()
 	ids := make([]string, pods)
 	var group sync.WaitGroup
@@ -34,6 +37,7 @@ func TestManyPodsAtOnce(t *testing.T) {
 		t.FailNow()
 	}
 	t.Logf("%d pods up in %v", pods, time.Since(began))
+	asked()
 	before := map[netip.Addr]string{}
 	for _, id := range ids {
 		s := n.inspect(t, id)
@@ -67,4 +71,42 @@ func TestManyPodsAtOnce(t *testing.T) {
 	group.Wait()
 	t.Logf("%d pods gone in %v", pods, time.Since(began))
 	n.wantWhole(t, 0)
+}
+
+// askStatus asks for the status as fast as it is answered, while the config is written anew
+// now and then, until asked is called, which tells how long it took. It is no timed test:
+// an answer that waits for a plugin is told by internal/network.
+func askStatus(t *testing.T, n *node) (asked func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	var took []time.Duration
+	go func() {
+		defer close(done)
+		for i := 0; ctx.Err() == nil; i++ {
+			if i%100 == 50 {
+				for name, text := range userConf() {
+					n.writeConf(t, name, text)
+				}
+			}
+			began := time.Now()
+			if _, err := n.cri.Status(ctx, &cri.StatusRequest{}); err != nil {
+				if ctx.Err() == nil {
+					t.Errorf("Status: %v", err)
+				}
+				return
+			}
+			took = append(took, time.Since(began))
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+		slices.Sort(took)
+		if len(took) < 10 {
+			t.Fatalf("Status was answered %d times", len(took))
+		}
+		t.Logf("%d times Status: p50 %v, p99 %v", len(took), took[len(took)/2], took[len(took)*99/100])
+	}
 }

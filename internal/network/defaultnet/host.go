@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/mascri/mascri/internal/rtnetlink"
 )
 
 // widest are the prefix lengths below which a route is no network but a way for
@@ -22,9 +23,6 @@ const (
 	widestIPv6 = 48
 )
 
-// dumps is how often an interrupted dump of the kernel's tables is begun again.
-const dumps = 10
-
 // hostPrefixes returns the networks that the host has routes to, in any table, or
 // addresses in, but for those of our own bridge.
 func hostPrefixes() ([]netip.Prefix, error) {
@@ -32,25 +30,25 @@ func hostPrefixes() ([]netip.Prefix, error) {
 	if link, err := netlink.LinkByName(Bridge); err == nil {
 		own = link.Attrs().Index
 	}
-	routes, err := dump(func() ([]netlink.Route, error) {
+	routes, err := rtnetlink.Dump(func() ([]netlink.Route, error) {
 		return netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
-	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	addrs, err := rtnetlink.Dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
 	var taken []netip.Prefix
 	for _, r := range routes {
-		if p, ok := toPrefix(r.Dst); ok && r.LinkIndex != own && isNetwork(p) {
-			taken = append(taken, p)
+		if p, ok := rtnetlink.Prefix(r.Dst); ok && r.LinkIndex != own && isNetwork(p) {
+			taken = append(taken, p.Masked())
 		}
 	}
 	for _, a := range addrs {
-		if p, ok := toPrefix(a.IPNet); ok && a.LinkIndex != own {
-			taken = append(taken, p)
+		if p, ok := rtnetlink.Prefix(a.IPNet); ok && a.LinkIndex != own {
+			taken = append(taken, p.Masked())
 		}
 	}
 	return taken, nil
@@ -72,12 +70,13 @@ func bridgeSubnets() (v4, v6 []netip.Prefix, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("find bridge %s: %w", Bridge, err)
 	}
-	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
+	addrs, err := rtnetlink.Dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, nil, fmt.Errorf("list addresses of bridge %s: %w", Bridge, err)
 	}
 	for _, a := range addrs {
-		switch p, ok := toPrefix(a.IPNet); {
+		p, ok := rtnetlink.Prefix(a.IPNet)
+		switch p = p.Masked(); {
 		case !ok || p.Addr().IsLinkLocalUnicast():
 		case validIPv4(p):
 			v4 = append(v4, p)
@@ -86,26 +85,6 @@ func bridgeSubnets() (v4, v6 []netip.Prefix, err error) {
 		}
 	}
 	return v4, v6, nil
-}
-
-// dump reads a table of the kernel, again where that changed meanwhile.
-func dump[T any](read func() ([]T, error)) (list []T, err error) {
-	for range dumps {
-		if list, err = read(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return list, err
-		}
-	}
-	return list, err
-}
-
-// toPrefix is false for nil, as netlink may give a default route.
-func toPrefix(n *net.IPNet) (netip.Prefix, bool) {
-	if n == nil {
-		return netip.Prefix{}, false
-	}
-	addr, ok := netip.AddrFromSlice(n.IP)
-	ones, _ := n.Mask.Size()
-	return netip.PrefixFrom(addr.Unmap(), ones).Masked(), ok
 }
 
 // ensureBridge makes the bridge before the bridge plugin would. On a new bridge the
@@ -146,7 +125,7 @@ func removeBridge() error {
 	if link.Type() != "bridge" {
 		return nil // not ours
 	}
-	links, err := dump(netlink.LinkList)
+	links, err := rtnetlink.Dump(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)
 	}
@@ -172,7 +151,7 @@ func keepDefaultRoutes(logger *slog.Logger) error {
 	if sysctlIs(ipv6Sysctl("all", "forwarding"), "1") {
 		return nil
 	}
-	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V6) })
+	routes, err := rtnetlink.Dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V6) })
 	if err != nil {
 		return fmt.Errorf("list IPv6 routes: %w", err)
 	}
