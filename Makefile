@@ -162,6 +162,22 @@ soak: deps build ## Take 2,000 pods through their lives (CYCLES=n for others), a
 	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
 	go run ./bench -soak $(or $(CYCLES),2000)
 
+.PHONY: test-many
+test-many: deps build ## Run 300 pods on one bridge (PODS=n for others), and print times and memory
+	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
+	MASCRI_TEST_PODS=$(or $(PODS),300) go test -v -count=1 -timeout 30m -run '^TestManyPodsOnOneBridge$$' ./test/e2e
+
+# Another walk each time, unless told which.
+SEED   ?= $(shell date +%s)
+STEPS  ?= 1000
+ENGINE ?= 28
+
+.PHONY: chaos
+chaos: deps build ## Take a random walk of faults on a real engine (SEED=n STEPS=n, ENGINE=20.10 for the oldest)
+	@[ $(ENGINE) != 28 ] || [ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
+	MASCRI_CHAOS_SEED=$(SEED) MASCRI_CHAOS_STEPS=$(STEPS) MASCRI_CHAOS_ENGINE=$(ENGINE) \
+		go test -v -count=1 -timeout 0 -run '^TestChaos$$' ./test/e2e
+
 .PHONY: test-vm
 test-vm: deps build bin/critest ## Run the demo, containers with limits and the container image in a VM: systemd, cgroup v2, a current engine
 	@test/vm.sh smoke

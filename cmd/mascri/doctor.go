@@ -124,6 +124,9 @@ func doctorImage(cfg config.Config) doctor.Image {
 func networkOfACopy(cfg config.Config, eng *engine.Engine, log *slog.Logger) (status pod.NetworkStatus, err error) {
 	err = onACopy(cfg, eng, log, func(n *network.Network) error {
 		status = n.Status()
+		for i, q := range status.Quarantined { // not the copy's
+			status.Quarantined[i].File = filepath.Join(cfg.StateDir, "attachments", "quarantine", filepath.Base(q.File))
+		}
 		return nil
 	})
 	return status, err
@@ -146,12 +149,21 @@ func onACopy(cfg config.Config, eng *engine.Engine, log *slog.Logger, ask func(*
 	if err != nil {
 		return err
 	}
-	if err := os.Mkdir(filepath.Join(dir, "attachments"), 0o700); err != nil {
+	const quarantine = "attachments/quarantine"
+	aside, err := filepath.Glob(filepath.Join(cfg.StateDir, quarantine, "*"))
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, quarantine), 0o700); err != nil {
 		return err
 	}
 	names := []string{"runtime.json", "default-network.json"}
-	for _, path := range records {
-		names = append(names, filepath.Join("attachments", filepath.Base(path)))
+	for _, path := range append(records, aside...) {
+		name, err := filepath.Rel(cfg.StateDir, path)
+		if err != nil {
+			return err
+		}
+		names = append(names, name)
 	}
 	if err := copyState(cfg.StateDir, dir, names...); err != nil {
 		return err

@@ -9,11 +9,16 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/mascri/mascri/internal/durable"
 )
+
+// lockPatience is how long the lock of a daemon that was killed may outlive it: what it was
+// just starting, such as a plugin, holds it until it runs a program of its own.
+const lockPatience = 5 * time.Second
 
 // lockState makes the state directory and takes it for this process until the
 // process ends: two daemons on one state would undo each other's work.
@@ -25,7 +30,12 @@ func lockState(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for end := time.Now().Add(lockPatience); errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(end); {
+		time.Sleep(lockPatience / 100)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("state directory %s is in use by another mascri serve; stop that one, or give this one a --state-dir and a --socket of its own", dir)

@@ -47,3 +47,14 @@ func checkLeaks(s seen) []Result {
 	}
 	return results
 }
+
+// checkQuarantine names the records that were set aside. What their sandboxes left is the
+// business of checkLeaks.
+func checkQuarantine(s seen) []Result {
+	var results []Result
+	for _, q := range s.network.Quarantined {
+		results = append(results, Result{"quarantine", Warn, fmt.Sprintf("the record %s can't be used: %s", q.File, q.Reason),
+			"nothing needs it any more: delete it once you know how it came about, such as a state directory restored from a backup"})
+	}
+	return results
+}

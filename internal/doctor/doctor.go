@@ -60,6 +60,7 @@ func judge(s seen) Report {
 		checkRoom,
 		checkDirty,
 		checkLeaks,
+		checkQuarantine,
 		checkForwarding,
 		checkIPv6,
 		checkRPFilter,

@@ -253,6 +253,11 @@ func TestVerdicts(t *testing.T) {
 		}, "dirty queue", []string{
 			`warn: pod default/web (sandbox 0123456789ab) is off network "pods" only in part since 2026-01-02T03:04:05Z, after 4 tries, and holds 10.88.0.2: plugin "x" DEL: exit status 1 | mend what the error names: the daemon tries again by itself, at least every five minutes and at each start`}},
 
+		{"a record in quarantine", func(s *seen) {
+			s.network.Quarantined = []pod.QuarantinedRecord{{File: "/x/a.json", Reason: "damaged: no JSON"}}
+		}, "quarantine", []string{
+			"warn: the record /x/a.json can't be used: damaged: no JSON | nothing needs it any more: delete it once you know how it came about, such as a state directory restored from a backup"}},
+
 		{"forwarding is off", func(s *seen) { s.firewall.IPv4 = false }, "ip_forward", []string{
 			"warn: net.ipv4.ip_forward is 0: pods reach nothing beyond their own bridge unless a CNI plugin sets it | sysctl -w net.ipv4.ip_forward=1, and the same in /etc/sysctl.d"}},
 		{"forwarding is off before the first pod of the default network", func(s *seen) {

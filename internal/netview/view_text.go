@@ -100,7 +100,7 @@ func (n Node) WritePods(w io.Writer, colour bool) error {
 		return err
 	}
 	for _, d := range n.Damaged {
-		problems = append(problems, fmt.Sprintf("the record %s is damaged: %s", d.File, d.Why))
+		problems = append(problems, fmt.Sprintf("the record %s can't be used: %s", d.File, d.Why))
 	}
 	for i, problem := range problems {
 		problem = alarm(problem, colour)

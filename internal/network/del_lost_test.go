@@ -209,3 +209,22 @@ func TestDetachOfWhatIsNoID(t *testing.T) {
 	}
 	n.detach(a.SandboxID)
 }
+
+// Another daemon may pin its sandboxes in the same directory, and be asked for by mistake.
+func TestDetachOfAnotherDaemonsSandbox(t *testing.T) {
+	n := newNode(t)
+	n.write("10-bridge.conflist", n.bridge())
+	n.start()
+	a := n.attach(n.sandbox("a"))
+	other := newNode(t)
+	other.write("10-bridge.conflist", other.bridge())
+	other.start()
+
+	other.detach(a.SandboxID)
+
+	if !pinned(a.NetnsPath, a.NetnsInode) {
+		t.Error("the pin of another daemon's sandbox was removed")
+	}
+	n.detach(a.SandboxID)
+	n.nothingLeft()
+}

@@ -111,7 +111,8 @@ var wholeID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 //
 // What clients send as the id of a sandbox that nobody knows ends up here. Only a whole
 // id may lead to a pin: a prefix could be that of a sandbox that is being attached,
-// and a path could be that of any file.
+// and a path could be that of any file. Other daemons pin their sandboxes in the same
+// directory: the pin of an id that neither cache nor ledger knows is theirs.
 func (n *Network) detachLost(ctx context.Context, sandboxID string, ended func() error) error {
 	if !wholeID.MatchString(sandboxID) {
 		return nil
@@ -128,6 +129,9 @@ func (n *Network) detachLost(ctx context.Context, sandboxID string, ended func()
 		if err := n.clear(ctx, rec, ended); err != nil || n.isDirty(sandboxID) {
 			return err
 		}
+	}
+	if len(cached) == 0 && !n.ledger.knows(sandboxID) {
+		return nil
 	}
 	return unpin(n.pinPath(sandboxID))
 }
@@ -154,6 +158,7 @@ func (n *Network) restore(c *libcni.NetworkAttachment) (record, error) {
 	if inode, ok := netnsInode(rec.NetnsPath); ok {
 		rec.NetnsInode = inode
 	}
+	rec.IPs = n.cachedIPs(c, rec.NetnsPath)
 	for name, value := range c.CapabilityArgs {
 		data, err := json.Marshal(value)
 		if err != nil {
@@ -199,6 +204,9 @@ func (n *Network) undo(ctx context.Context, s slots, rec record, ended func() er
 		}
 	}
 	n.step("detaching")
+	if rival, ok := n.rivalOf(rec); ok {
+		return n.setAside(ctx, rec, rival, ended)
+	}
 	if err := n.del(ctx, s, rec); err != nil {
 		return err
 	}
@@ -286,9 +294,12 @@ func (n *Network) seedCache(rec record, list *libcni.NetworkConfigList, rt *libc
 	return nil
 }
 
+// cacheDir is libcni's, for this daemon alone.
+func (n *Network) cacheDir() string { return filepath.Join(n.cfg.StateDir, "cni", "results") }
+
 // cacheFile is where libcni caches an attachment.
 func (n *Network) cacheFile(network, sandboxID, ifName string) string {
-	return filepath.Join(n.cfg.StateDir, "cni", "results", fmt.Sprintf("%s-%s-%s", network, sandboxID, ifName))
+	return filepath.Join(n.cacheDir(), fmt.Sprintf("%s-%s-%s", network, sandboxID, ifName))
 }
 
 // reseedCache mends what a loss of power has done to libcni's cache: DEL goes by the

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"time"
@@ -134,7 +135,7 @@ func plainLeaks(found []leaks.Leak) []pod.Leak {
 // is a sandbox that the engine still has, which is for others to put right.
 func (n *Network) leakScope(sandboxes []string) leaks.Scope {
 	entries := n.ledger.all() // before the records, see note
-	scope := leaks.Scope{CacheDir: filepath.Join(n.cfg.StateDir, "cni", "results")}
+	scope := leaks.Scope{CacheDir: n.cacheDir()}
 	stores := map[string]bool{}
 	add := func(list *libcni.NetworkConfigList) {
 		for _, dir := range storesOf(list) {
@@ -150,8 +151,12 @@ func (n *Network) leakScope(sandboxes []string) leaks.Scope {
 	for _, id := range sandboxes {
 		inUse[id] = true
 	}
+	taken := map[netip.Addr]bool{} // by attachments in any phase
 	for id, rec := range n.records {
 		inUse[id] = true
+		for _, ip := range rec.IPs {
+			taken[ip] = true
+		}
 		for _, link := range hostLinks(rec.Result) {
 			inUse[link] = true
 		}
@@ -174,7 +179,8 @@ func (n *Network) leakScope(sandboxes []string) leaks.Scope {
 		links := slices.DeleteFunc(slices.Clone(e.Links), func(name string) bool { return inUse[name] })
 		scope.Past = append(scope.Past, leaks.Past{
 			Owner: firewall.Owner{Network: e.Network, SandboxID: e.SandboxID, IfName: ifName},
-			Pin:   n.pinPath(e.SandboxID), Links: links,
+			Pin:   n.pinPath(e.SandboxID), Links: links, Stores: e.Stores,
+			IPs: slices.DeleteFunc(slices.Clone(e.IPs), func(ip netip.Addr) bool { return taken[ip] }),
 		})
 	}
 	for dir := range stores {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,10 +25,11 @@ const ledgerMost = 5000
 
 // entry is what the ledger knows of an attachment.
 type entry struct {
-	SandboxID string   `json:"sandboxId"`
-	Network   string   `json:"network"`
-	Stores    []string `json:"stores,omitempty"` // host-local's directories
-	Links     []string `json:"links,omitempty"`  // interfaces of the node, as the result tells
+	SandboxID string       `json:"sandboxId"`
+	Network   string       `json:"network"`
+	Stores    []string     `json:"stores,omitempty"` // host-local's directories
+	Links     []string     `json:"links,omitempty"`  // interfaces of the node, as the result tells
+	IPs       []netip.Addr `json:"ips,omitempty"`
 }
 
 // ledger is safe for concurrent use. A line that a crash tears is one leftover that is
@@ -96,7 +98,7 @@ func (l *ledger) put(e entry) {
 // note adds rec, whose record must be on disk already: who reads the ledger first and the
 // records then never takes an attachment for one that is over.
 func (l *ledger) note(rec record) error {
-	e := entry{SandboxID: rec.SandboxID, Network: rec.Network, Links: hostLinks(rec.Result)}
+	e := entry{SandboxID: rec.SandboxID, Network: rec.Network, Links: hostLinks(rec.Result), IPs: rec.IPs}
 	list, err := rec.list()
 	if err != nil {
 		return err
@@ -134,6 +136,13 @@ func (n *Network) enterLedger(rec record) {
 	if err := n.ledger.note(rec); err != nil {
 		n.cfg.Logger.Warn("what may be left of this attachment later won't be known as ours", "sandbox", rec.SandboxID, "error", err)
 	}
+}
+
+func (l *ledger) knows(sandboxID string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, known := l.entries[sandboxID]
+	return known
 }
 
 // all returns the entries, the oldest first.

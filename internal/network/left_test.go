@@ -50,7 +50,7 @@ func (n *node) left(sandboxes ...string) left {
 	}
 	for line := range strings.Lines(string(rules)) {
 		chain := strings.TrimPrefix(strings.Fields(line)[0], ":")
-		if strings.HasPrefix(line, ":CNI-") && !slices.Contains([]string{"CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-MASQ", "CNI-HOSTPORT-SETMARK"}, chain) {
+		if strings.HasPrefix(line, ":CNI-") && !slices.Contains([]string{"CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-MASQ", "CNI-HOSTPORT-SETMARK", "CNI-FORWARD", "CNI-ADMIN"}, chain) {
 			l.Chains = append(l.Chains, chain)
 		}
 	}

@@ -91,6 +91,7 @@ type Network struct {
 	forwarding atomic.Pointer[pod.Forwarding]
 	verdict    atomic.Pointer[verdict]
 	leaks      atomic.Pointer[[]pod.Leak] // that could not be mended
+	aside      atomic.Pointer[[]pod.QuarantinedRecord]
 	ledger     *ledger
 	defaultNet defaultUse
 
@@ -130,6 +131,10 @@ func New(cfg Config) (*Network, error) {
 		return nil, err
 	}
 	n.noteMissing()
+	if err := n.quarantineRivals(); err != nil {
+		return nil, err
+	}
+	n.noteQuarantine()
 	if n.cidrs, err = loadPodCIDRs(cfg.StateDir); err != nil {
 		return nil, err
 	}

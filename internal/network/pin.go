@@ -56,8 +56,10 @@ func (ns openNS) check(ctx context.Context, req pod.AttachRequest) (uint64, erro
 // pinPath is where a sandbox's network namespace is mounted. Docker's id has 64
 // digits; half of them are as unique, and fit what tools show.
 func (n *Network) pinPath(sandboxID string) string {
-	return filepath.Join(n.cfg.NetnsDir, "cni-"+sandboxID[:min(32, len(sandboxID))])
+	return filepath.Join(n.cfg.NetnsDir, pinName(sandboxID))
 }
+
+func pinName(sandboxID string) string { return "cni-" + sandboxID[:min(32, len(sandboxID))] }
 
 // pin mounts ns at path, where it outlives the sandbox's process. What an earlier
 // life of the sandbox left there is removed.

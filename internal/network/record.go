@@ -59,6 +59,8 @@ func decodeRecord(sandboxID string, data []byte) (record, error) {
 		return record{}, fmt.Errorf("unknown phase %q", rec.Phase)
 	case rec.NetnsPath == "" || rec.NetnsInode == 0 && rec.Phase == pod.Attached || rec.BootID == "" || (rec.Dirt == nil) == (rec.Phase == pod.Dirty):
 		return record{}, errors.New("incomplete")
+	case filepath.Base(rec.NetnsPath) != pinName(sandboxID): // DEL by it would take another's interface away
+		return record{}, fmt.Errorf("its network namespace %s is not the sandbox's own", rec.NetnsPath)
 	}
 	if err := utils.ValidateContainerID(rec.SandboxID); err != nil {
 		return record{}, err
@@ -189,23 +191,15 @@ func (n *Network) loadRecords() error {
 }
 
 func (n *Network) loadRecord(sandboxID, path string) error {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("read record: %w", err)
+	var rec record
+	data, err := os.ReadFile(path) // a bad disk must not keep the daemon from starting either
+	if err == nil {
+		rec, err = decodeRecord(sandboxID, data)
 	}
-	rec, err := decodeRecord(sandboxID, data)
 	if err == nil {
 		rec.inherited = rec.Phase != pod.Attached
 		n.records[sandboxID] = rec
 		return nil
 	}
-	aside := filepath.Join(n.recordDir(), "quarantine")
-	n.cfg.Logger.Error("attachment record is damaged: moved aside", "sandbox", sandboxID, "file", path, "to", aside, "error", err)
-	if err := os.MkdirAll(aside, 0o700); err != nil {
-		return fmt.Errorf("make quarantine directory: %w", err)
-	}
-	if err := os.Rename(path, filepath.Join(aside, recordFile(sandboxID))); err != nil {
-		return fmt.Errorf("move damaged record aside: %w", err)
-	}
-	return nil
+	return n.quarantine(sandboxID, fmt.Errorf("damaged: %w", err))
 }

@@ -17,7 +17,7 @@ func goodRecord() record {
 		Version: recordVersion,
 		Attachment: pod.Attachment{
 			SandboxID: sandboxID("a"), Pod: "ns/a", Phase: pod.Attached, Network: "good",
-			NetnsPath: "/run/netns/cni-a", NetnsInode: 7, IPs: addresses("10.1.0.2"),
+			NetnsPath: "/run/netns/" + pinName(sandboxID("a")), NetnsInode: 7, IPs: addresses("10.1.0.2"),
 			Result: json.RawMessage(`{"ips":[{"address":"10.1.0.2/16"}]}`),
 		},
 		Config: json.RawMessage(goodList), IfName: ifName, Args: [][2]string{{"IgnoreUnknown", "1"}},
@@ -55,6 +55,7 @@ func TestDamagedRecordsAreRefused(t *testing.T) {
 		"another sandbox":  {func(rec *record) { rec.SandboxID = sandboxID("b") }, "is that of sandbox"},
 		"unknown phase":    {func(rec *record) { rec.Phase = "done" }, `phase "done"`},
 		"no pin":           {func(rec *record) { rec.NetnsPath = "" }, "incomplete"},
+		"another's pin":    {func(rec *record) { rec.NetnsPath = "/run/netns/" + pinName(sandboxID("b")) }, "not the sandbox's own"},
 		"no inode":         {func(rec *record) { rec.NetnsInode = 0 }, "incomplete"},
 		"no boot id":       {func(rec *record) { rec.BootID = "" }, "incomplete"},
 		"bad interface":    {func(rec *record) { rec.IfName = "a/b" }, "interface name"},
@@ -98,6 +99,10 @@ func TestDamagedRecordsAreMovedAside(t *testing.T) {
 		}
 	}
 
+	if err := os.Symlink("d.json", filepath.Join(dir, "d.json")); err != nil { // can't be read
+		t.Fatal(err)
+	}
+
 	n.start().start() // the second finds nothing to do
 
 	if got := n.Attachments(); len(got) != 0 {
@@ -106,10 +111,10 @@ func TestDamagedRecordsAreMovedAside(t *testing.T) {
 	if diff := cmp.Diff([]string{"notes.txt", "quarantine"}, names(t, dir, all)); diff != "" {
 		t.Errorf("records (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{sandboxID("b") + ".json", "a.json"}, names(t, filepath.Join(dir, "quarantine"), all)); diff != "" {
+	if diff := cmp.Diff([]string{sandboxID("b") + ".json", sandboxID("b") + ".reason", "a.json", "a.reason", "d.json", "d.reason"}, names(t, filepath.Join(dir, "quarantine"), all)); diff != "" {
 		t.Errorf("quarantine (-want +got):\n%s", diff)
 	}
-	if got := strings.Count(n.log.String(), "level=ERROR"); got != 2 {
+	if got := strings.Count(n.log.String(), "level=ERROR"); got != 3 {
 		t.Errorf("%d errors are logged: %s", got, n.log)
 	}
 }
@@ -118,7 +123,7 @@ func TestDamagedRecordsAreMovedAside(t *testing.T) {
 func FuzzDecodeRecord(f *testing.F) {
 	id := sandboxID("a")
 	f.Add(encode(f, goodRecord()))
-	f.Add([]byte(`{"version":1,"sandboxId":"` + id + `","phase":"attaching","netnsPath":"/x","netnsInode":1,"bootId":"b","network":"good","ifName":"eth0","config":` + goodList + `}`))
+	f.Add([]byte(`{"version":1,"sandboxId":"` + id + `","phase":"attaching","netnsPath":"/x/` + pinName(id) + `","netnsInode":1,"bootId":"b","network":"good","ifName":"eth0","config":` + goodList + `}`))
 	f.Add([]byte("null"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		rec, err := decodeRecord(id, data)

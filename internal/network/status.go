@@ -34,6 +34,9 @@ func (n *Network) Status() pod.NetworkStatus {
 	if left := n.leaks.Load(); left != nil {
 		status.Leaks = *left
 	}
+	if aside := n.aside.Load(); aside != nil {
+		status.Quarantined = *aside
+	}
 	if problem := n.problem(snap); problem != nil {
 		status.Reason, status.Message = problem.Reason, problem.Message
 		return status

@@ -35,7 +35,7 @@ type Port struct {
 	Protocol      string `json:"protocol"` // tcp, udp, sctp
 }
 
-// Damaged is a record file that can't be read.
+// Damaged is a record file that nothing goes by: it can't be read, or is in quarantine.
 type Damaged struct {
 	File string `json:"file"`
 	Why  string `json:"why"`
@@ -43,7 +43,7 @@ type Damaged struct {
 
 // ReadRecords reads the attachment records in a daemon's state directory, in the order
 // of their pods' names, with the daemon running or not. It changes nothing. A record
-// that goes while it reads is not there; one that can't be read is among the damaged.
+// that goes while it reads is not there; one that can't be used is among the damaged.
 func ReadRecords(stateDir string) ([]Record, []Damaged, error) {
 	bootID, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -70,10 +70,10 @@ func ReadRecords(stateDir string) ([]Record, []Damaged, error) {
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("read record: %w", err)
+		var rec record
+		if err == nil {
+			rec, err = decodeRecord(sandboxID, data)
 		}
-		rec, err := decodeRecord(sandboxID, data)
 		if err != nil {
 			damaged = append(damaged, Damaged{path, err.Error()})
 			continue
@@ -84,6 +84,9 @@ func ReadRecords(stateDir string) ([]Record, []Damaged, error) {
 			continue
 		}
 		records = append(records, view)
+	}
+	for _, q := range readQuarantine(dir) {
+		damaged = append(damaged, Damaged{q.File, q.Reason})
 	}
 	slices.SortFunc(records, func(a, b Record) int { return strings.Compare(a.Pod+a.SandboxID, b.Pod+b.SandboxID) })
 	return records, damaged, nil

@@ -41,6 +41,7 @@ func (n *Network) keepRules(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		n.Reassert(ctx)
+		n.noteQuarantine() // an operator deletes what was looked at
 		select {
 		case <-ctx.Done():
 			return

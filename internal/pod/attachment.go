@@ -130,6 +130,15 @@ type NetworkStatus struct {
 	Dirty []DirtyAttachment `json:"dirty,omitempty"`
 	// Leaks are the leftovers that could not be mended when last looked for.
 	Leaks []Leak `json:"leaks,omitempty"`
+	// Quarantined are the records that were set aside, in the order of their files.
+	Quarantined []QuarantinedRecord `json:"quarantined,omitempty"`
+}
+
+// QuarantinedRecord is an attachment record that nothing goes by, as it is damaged or
+// claims what another sandbox has.
+type QuarantinedRecord struct {
+	File   string `json:"file"`
+	Reason string `json:"reason"`
 }
 
 // DirtyAttachment is what is left on the network of a sandbox that was stopped. Its

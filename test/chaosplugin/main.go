@@ -21,6 +21,8 @@ import (
 // chaos is how the plugin behaves. Without Fault it waits and writes as it is told
 // to, and then succeeds.
 type chaos struct {
+	From string `json:"from"` // a file that holds the behaviour instead of all this; without it, the plugin behaves well
+
 	Verbs   []string `json:"verbs"`   // such as ADD: the behaviour is for these alone; none: for all
 	Counter string   `json:"counter"` // a file that counts calls, a byte each
 	Call    int      `json:"call"`    // with Counter: the behaviour is for this call alone, counted from 1
@@ -73,6 +75,11 @@ func run(verb string) error {
 	if err := json.Unmarshal(input, &conf); err != nil {
 		return err
 	}
+	if conf.Chaos.From != "" {
+		if conf.Chaos, err = read(conf.Chaos.From); err != nil {
+			return err
+		}
+	}
 	if err := conf.Chaos.dump(call{verb, os.Getenv("CNI_ARGS"), os.Getenv("CNI_NETNS"), input}); err != nil {
 		return err
 	}
@@ -93,6 +100,19 @@ func run(verb string) error {
 	}
 	_, err = os.Stdout.Write(conf.PrevResult)
 	return err
+}
+
+// read is for a behaviour that changes while pods live: DEL has the configuration of ADD.
+func read(path string) (c chaos, err error) {
+	text, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return chaos{}, nil
+	}
+	if err != nil {
+		return chaos{}, err
+	}
+	err = json.Unmarshal(text, &c)
+	return c, err
 }
 
 func (c chaos) dump(called call) error {

@@ -16,6 +16,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/mascri/mascri/internal/rtnetlink"
 )
 
 // inNetns runs f in the network namespace at path. Sockets that f opens stay in there.
@@ -144,7 +146,7 @@ func newOutside(t *testing.T) outside {
 // veths returns the names of the node's veths that are ports of a bridge.
 func veths(t *testing.T) (names []string) {
 	t.Helper()
-	links, err := netlink.LinkList()
+	links, err := rtnetlink.Dump(netlink.LinkList)
 	if err != nil {
 		t.Fatal(err)
 	}

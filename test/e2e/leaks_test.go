@@ -71,3 +71,60 @@ func TestLeaksAreMendedAtTheStart(t *testing.T) {
 	n.removePod(t, live.id)
 	n.wantWhole(t, 0)
 }
+
+// A state directory that was restored from a backup has the record of a pod that is long
+// gone, and whose address a live pod was given since.
+func TestStateRestoredFromABackup(t *testing.T) {
+	conf := strings.Replace(bridgeConf, `"type": "bridge"`, `"plugins": [{"type": "bridge"`, 1)
+	conf = strings.Replace(conf, `"subnet": "10.88.0.0/16"`, `"subnet": "10.88.0.0/16", "rangeStart": "10.88.0.2", "rangeEnd": "10.88.0.2"`, 1)
+	conf = strings.TrimSuffix(conf, "\n}") + `}, {"type": "firewall", "backend": "iptables"}]}`
+	n := newNode(t, enginetest.Engine28, map[string]string{"10-one.conflist": conf})
+	old := n.runPod(t, config("old"))
+	record := filepath.Join(n.state, "attachments", old.id+".json")
+	backup, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.removePod(t, old.id)
+	live := n.runPod(t, config("live"))
+	o := newOutside(t)
+	server(t, o.netns, 7000)
+	wantDial(t, "the live pod to the outside", live.netns, o.v4, 7000, o.node4)
+	rules := run(t, "iptables", "-w", "-S", "CNI-FORWARD")
+	n.kill(t)
+	if err := os.WriteFile(record, backup, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says := func(command ...string) {
+		t.Helper()
+		out, _ := n.mascri(t, command...)
+		if words := strings.Join(strings.Fields(out), " "); !strings.Contains(words, "gives 10.88.0.2 of network \"mynet\" to pod default/old, but the one that has it is pod default/live") {
+			t.Errorf("%q: %s", command, out)
+		}
+	}
+	says("doctor") // looks at what a daemon that started now would do
+	if _, err := os.Stat(record); err != nil {
+		t.Errorf("the doctor moved the record: %v", err)
+	}
+
+	n.start(t)
+
+	if _, err := os.Stat(record); !os.IsNotExist(err) {
+		t.Errorf("the record is still there: %v", err)
+	}
+	says("doctor")
+	says("net", "status")
+	if left := reservations(t); len(left) != 1 || left[0] != live.id {
+		t.Errorf("the address is reserved for %q, want %s", left, live.id)
+	}
+	if now := run(t, "iptables", "-w", "-S", "CNI-FORWARD"); now != rules {
+		t.Errorf("rules were\n%s\nand are\n%s", rules, now)
+	}
+	wantDial(t, "the live pod to the outside", live.netns, o.v4, 7000, o.node4)
+	if err := os.RemoveAll(filepath.Join(n.state, "attachments", "quarantine")); err != nil {
+		t.Fatal(err)
+	}
+	n.wantWhole(t, 1)
+	n.removePod(t, live.id)
+	n.wantWhole(t, 0)
+}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,6 +46,7 @@ type node struct {
 	conf    string // --cni-conf-dir
 	bin     string // --cni-bin-dir
 	crashAt string // file that arms a crash
+	binary  string // of the daemon; "": daemonBinary
 	extra   []string
 	prepare func(*exec.Cmd) // changes the daemon's command before it is started, if set
 	logFile string
@@ -64,6 +66,14 @@ func newNode(t *testing.T, version enginetest.Version, configs map[string]string
 
 // newNodeOn is newNode on an engine that runs already.
 func newNodeOn(t *testing.T, engine *enginetest.Daemon, configs map[string]string, flags ...string) *node {
+	t.Helper()
+	n := idleNode(t, engine, configs, flags...)
+	n.start(t)
+	return n
+}
+
+// idleNode is newNodeOn without its daemon.
+func idleNode(t *testing.T, engine *enginetest.Daemon, configs map[string]string, flags ...string) *node {
 	t.Helper()
 	dir := shortDir(t)
 	n := &node{
@@ -94,7 +104,6 @@ func newNodeOn(t *testing.T, engine *enginetest.Daemon, configs map[string]strin
 			sweepNode(t)
 		}
 	})
-	n.start(t)
 	return n
 }
 
@@ -163,7 +172,10 @@ func (n *node) launch(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	n.daemon = exec.Command(daemonBinary(t), n.args("serve")...)
+	if n.binary == "" {
+		n.binary = daemonBinary(t)
+	}
+	n.daemon = exec.Command(n.binary, n.args("serve")...)
 	n.daemon.Stdout, n.daemon.Stderr = log, log
 	n.daemon.Env = append(os.Environ(), "MASCRI_CRASH_AT="+n.crashAt)
 	if n.prepare != nil {
@@ -331,12 +343,16 @@ var built struct {
 	err  error
 }
 
+// daemonPath is private to the tests.
+const daemonPath = "/run/mascri-e2e"
+
 // daemonBinary builds the daemon with the race detector and with its crash steps.
 func daemonBinary(t *testing.T) string {
 	t.Helper()
 	built.once.Do(func() {
-		built.path = "/run/mascri-e2e" // private to the tests
-		_, built.err = try("go", "build", "-race", "-tags", "failpoint", "-o", built.path, "github.com/mascri/mascri/cmd/mascri")
+		built.path = daemonPath
+		race := "-race=" + strconv.FormatBool(os.Getenv(podsVariable) == "")
+		_, built.err = try("go", "build", race, "-tags", "failpoint", "-o", built.path, "github.com/mascri/mascri/cmd/mascri")
 	})
 	if built.err != nil {
 		t.Fatal(built.err)

@@ -119,6 +119,11 @@ func (n *node) wantDirty(t *testing.T, id string, says ...string) {
 // dirty returns the dirty queue as Status tells it.
 func (n *node) dirty(t *testing.T) []pod.DirtyAttachment {
 	t.Helper()
+	return n.networkStatus(t).Dirty
+}
+
+func (n *node) networkStatus(t *testing.T) pod.NetworkStatus {
+	t.Helper()
 	resp, err := n.cri.Status(t.Context(), &cri.StatusRequest{Verbose: true})
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +132,7 @@ func (n *node) dirty(t *testing.T) []pod.DirtyAttachment {
 	if err := json.Unmarshal([]byte(resp.GetInfo()["cni"]), &network); err != nil {
 		t.Fatal(err)
 	}
-	return network.Dirty
+	return network
 }
 
 func TestDelFails(t *testing.T) {

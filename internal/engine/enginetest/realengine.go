@@ -83,24 +83,7 @@ func (d *Daemon) Start(t testing.TB) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	binary, err := lookPath("dockerd", d.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.process = exec.Command(binary, append([]string{
-		"--host", d.Host(),
-		"--data-root", d.file("data"),
-		"--exec-root", d.file("exec"),
-		"--pidfile", d.file("pid"),
-		"--config-file", d.file("daemon.json"),
-		"--storage-driver", "overlay2",
-		"--exec-opt", "native.cgroupdriver=cgroupfs",
-		"--cgroup-parent", "/" + os.Getenv(cgroupVariable),
-	}, d.flags...)...)
-	if err := os.WriteFile(d.file("daemon.json"), []byte("{}\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	d.process.Env = append(os.Environ(), "PATH="+d.path)
+	d.process = command(t, d.path, d.directory, d.directory, d.flags...)
 	d.process.Stdout, d.process.Stderr = log, log
 	if err := d.process.Start(); err != nil {
 		t.Fatal(err)
@@ -108,6 +91,38 @@ func (d *Daemon) Start(t testing.TB) {
 	d.ended = make(chan error, 1)
 	go func(process *exec.Cmd, ended chan error) { ended <- process.Wait(); close(ended) }(d.process, d.ended)
 	d.await(t)
+}
+
+// Command is dockerd, not started: with docker.sock and all that outlives a reboot in
+// directory, a tmpfs, and the rest in runtime. It is for a test with a machine of its own to
+// run it on.
+func Command(t testing.TB, version Version, directory, runtime string) *exec.Cmd {
+	t.Helper()
+	return command(t, binaries(t, version), directory, runtime)
+}
+
+func command(t testing.TB, path, directory, runtime string, flags ...string) *exec.Cmd {
+	t.Helper()
+	binary, err := lookPath("dockerd", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(directory, "daemon.json")
+	if err := os.WriteFile(config, []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	process := exec.Command(binary, append([]string{
+		"--host", "unix://" + filepath.Join(directory, "docker.sock"),
+		"--data-root", filepath.Join(directory, "data"),
+		"--exec-root", filepath.Join(runtime, "exec"),
+		"--pidfile", filepath.Join(runtime, "pid"),
+		"--config-file", config,
+		"--storage-driver", "overlay2",
+		"--exec-opt", "native.cgroupdriver=cgroupfs",
+		"--cgroup-parent", "/" + os.Getenv(cgroupVariable),
+	}, flags...)...)
+	process.Env = append(os.Environ(), "PATH="+path)
+	return process
 }
 
 // await returns once the engine answers.

@@ -43,23 +43,33 @@ func FindPluginRules(ctx context.Context, owners []Owner) ([]PluginRules, error)
 	}
 	found, err := findNFT(chains, owners)
 	errs := []error{err}
-	for _, v6 := range []bool{false, true} {
-		nft := slices.ContainsFunc(chains, func(c *nftables.Chain) bool {
-			return c.Table.Family == nftFamily(v6) && c.Table.Name == nat
-		})
-		legacy, err := tool{v6: v6, legacy: true}.registered(nat)
-		errs = append(errs, err)
-		for _, flavour := range []struct {
-			tool tool
-			used bool
-		}{{tool{v6: v6}, nft}, {tool{v6: v6, legacy: true}, legacy}} {
-			if flavour.used {
-				more, err := flavour.tool.findChains(ctx, owners)
-				found, errs = append(found, more...), append(errs, err)
-			}
-		}
+	tools, err := toolsInUse(chains, nat)
+	errs = append(errs, err)
+	for _, t := range tools {
+		more, err := t.findChains(ctx, owners)
+		found, errs = append(found, more...), append(errs, err)
 	}
 	return found, errors.Join(errs...)
+}
+
+// toolsInUse are the flavours of iptables that have table in the kernel. chains are all of
+// nftables.
+func toolsInUse(chains []*nftables.Chain, table string) ([]tool, error) {
+	var tools []tool
+	var errs []error
+	for _, v6 := range []bool{false, true} {
+		if slices.ContainsFunc(chains, func(c *nftables.Chain) bool {
+			return c.Table.Family == nftFamily(v6) && c.Table.Name == table
+		}) {
+			tools = append(tools, tool{v6: v6})
+		}
+		legacy := tool{v6: v6, legacy: true}
+		used, err := legacy.registered(table)
+		if errs = append(errs, err); used {
+			tools = append(tools, legacy)
+		}
+	}
+	return tools, errors.Join(errs...)
 }
 
 // nat is the table of iptables that the plugins write to.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +26,10 @@ type Past struct {
 	firewall.Owner
 	Pin   string   // path of the pin that it had
 	Links []string // interfaces of the node that its plugins told of
+	// IPs are those of its addresses that no attachment has now, Stores the directories of
+	// host-local that tell whether anybody else has.
+	IPs    []netip.Addr
+	Stores []string
 }
 
 // Present is an attachment that is complete.
@@ -68,6 +73,7 @@ func Find(ctx context.Context, scope Scope) ([]Leak, error) {
 	note(findPins(scope.Past), nil)
 	note(findLinks(scope.Past), nil)
 	note(findRules(ctx, owners))
+	note(findForwards(ctx, scope.Past))
 	note(findCache(scope.CacheDir, past))
 	slices.SortFunc(found, func(a, b Leak) int { return strings.Compare(string(a.Kind)+a.What, string(b.Kind)+b.What) })
 	return found, errors.Join(errs...)

@@ -61,8 +61,12 @@ func findReservations(ctx context.Context, dir string, past map[string]Past, pre
 			return found, err
 		}
 		p, over := past[owner]
-		_, needed := wanted[file]
+		user, needed := wanted[file]
 		switch {
+		case over && needed: // never free for a moment
+			delete(wanted, file)
+			what := fmt.Sprintf("%s (of %.12s)", file, owner)
+			found = append(found, leak(pod.LeakUnreserved, user.Owner, what, func(ctx context.Context) error { return reserve(ctx, file, owner, user.Owner) }))
 		case over:
 			found = append(found, leak(pod.LeakAddress, p.Owner, file, func(ctx context.Context) error { return release(ctx, file, owner) }))
 		case owner == "" && !needed:
@@ -72,7 +76,7 @@ func findReservations(ctx context.Context, dir string, past map[string]Past, pre
 		}
 	}
 	for file, p := range wanted {
-		found = append(found, leak(pod.LeakUnreserved, p.Owner, file, func(ctx context.Context) error { return reserve(ctx, file, p.Owner) }))
+		found = append(found, leak(pod.LeakUnreserved, p.Owner, file, func(ctx context.Context) error { return reserve(ctx, file, "", p.Owner) }))
 	}
 	return found, nil
 }
@@ -104,14 +108,14 @@ func release(ctx context.Context, file, owner string) error {
 	return nil
 }
 
-// reserve writes an address file that names nobody.
-func reserve(ctx context.Context, file string, owner firewall.Owner) error {
+// reserve writes an address file that still names before; "": nobody.
+func reserve(ctx context.Context, file, before string, owner firewall.Owner) error {
 	unlock, err := lockStore(ctx, filepath.Dir(file), unix.LOCK_EX)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if now, err := ownerOf(file); err != nil || now != "" {
+	if now, err := ownerOf(file); err != nil || now != before {
 		return err
 	}
 	if err := os.WriteFile(file, []byte(owner.SandboxID+lineBreak+owner.IfName), 0o600); err != nil {
