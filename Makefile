@@ -147,6 +147,17 @@ lint: $(LINT) ## Run the linters
 	go vet ./...
 	$(LINT) run
 
+# Prometheus' own judge of the alert rules, without its service discoveries: they are half of it.
+bin/promtool: tools/promtool/go.mod tools/promtool/go.sum
+	@echo "$@ $(call pinned,promtool,github.com/prometheus/prometheus)"
+	@GOARCH=$(HOSTARCH) $(call build,tools/promtool) -tags remove_all_sd -ldflags '$(STRIP)' -o $(CURDIR)/$@ tool
+
+.PHONY: test-rules
+test-rules: bin/promtool ## Check the alert rules in contrib/ by promtool (which takes minutes to build), and run their tests
+	bin/promtool check config contrib/prometheus/scrape.yml
+	bin/promtool check rules contrib/prometheus/mascri.rules.yml
+	bin/promtool test rules contrib/prometheus/mascri.rules.test.yml
+
 .PHONY: bench
 bench: deps build ## Measure MasCRI beside containerd (some 40 minutes), and write docs/benchmarks
 	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28

@@ -19,11 +19,13 @@ import (
 	"github.com/mascri/mascri/internal/health"
 	"github.com/mascri/mascri/internal/index"
 	"github.com/mascri/mascri/internal/logs"
+	"github.com/mascri/mascri/internal/metrics"
 	"github.com/mascri/mascri/internal/network"
 	"github.com/mascri/mascri/internal/pod"
 	"github.com/mascri/mascri/internal/sandboximage"
 	"github.com/mascri/mascri/internal/stats"
 	"github.com/mascri/mascri/internal/stream"
+	"github.com/mascri/mascri/internal/tracing"
 )
 
 const (
@@ -47,6 +49,8 @@ type daemon struct {
 	logs     *logs.Follower
 	stats    *stats.Stats
 	streams  *stream.Server
+	metrics  *metrics.Server
+	tracing  *tracing.Tracing // nil: there is none
 	cri      *cri.Server
 }
 
@@ -56,20 +60,24 @@ func newDaemon(cfg config.Config, log *slog.Logger) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	eng, err := engine.New(engine.Options{Host: cfg.Engine.Host, Instance: instance, SharedShims: cfg.Engine.SharedShims, Logger: log})
+	counted := metrics.New(version, thisBuild().Commit)
+	eng, err := engine.New(engine.Options{Host: cfg.Engine.Host, Instance: instance, SharedShims: cfg.Engine.SharedShims, Logger: log, Observe: counted.EngineCall})
 	if err != nil {
 		return nil, err
 	}
-	d := &daemon{log: log, instance: instance, engine: eng}
+	d := &daemon{log: log, instance: instance, engine: eng, metrics: metrics.NewServer(counted, cfg.Metrics.Address, cfg.Metrics.Pprof, log)}
+	if d.tracing, err = newTracing(cfg.Tracing, instance, log); err != nil {
+		return nil, err
+	}
 	steps := crashSteps(log)
-	if d.network, err = newNetwork(cfg, instance, eng, steps, log); err != nil {
+	if d.network, err = newNetwork(cfg, instance, eng, steps, counted, log); err != nil {
 		return nil, err
 	}
 	d.health = health.New(eng, log)
 	d.logs = logs.New(logs.Options{StateDir: filepath.Join(cfg.StateDir, "logs"), Logger: log, Step: steps})
 	d.index = index.New(index.Options{Source: complete{eng, d.logs, log}, Logger: log, Changed: func(id string) { d.cri.Changed(id) }, Connected: d.connected})
 	d.stats = stats.New(stats.Options{Proc: "/proc", Cgroups: "/sys/fs/cgroup", Logger: log})
-	d.streams, err = newStreams(cfg.Streaming, eng, func(id string) (string, error) { return d.cri.Netns(id) }, log)
+	d.streams, err = newStreams(cfg.Streaming, eng, func(id string) (string, error) { return d.cri.Netns(id) }, counted, log)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +88,9 @@ func newDaemon(cfg config.Config, log *slog.Logger) (*daemon, error) {
 		Engine: eng, Containers: eng, Execs: eng, Streams: d.streams, Images: eng, Limits: cgroups, Births: cgroups, Logs: d.logs, Usage: d.stats,
 		Network: d.network, Index: d.index, Health: d.health, Logger: log, Version: version,
 		FilesDir: filepath.Join(cfg.StateDir, "sandboxes"), UpdatesDir: filepath.Join(cfg.StateDir, "updates"), Instance: instance, SandboxImage: ref, ImageArchive: archive, Config: cfg, Step: steps,
+		Ended: counted.RPC, Served: func() any { return d.metrics.Serving() },
 	})
+	counted.Watch(d.state)
 	return d, nil
 }
 
@@ -131,17 +141,22 @@ func (c complete) Look(ctx context.Context, id string) (pod.Item, error) {
 // run serves on listener until ctx ends and the RPCs under way are through. It
 // returns nil after an orderly end.
 func (d *daemon) run(ctx context.Context, listener net.Listener) error {
-	server := grpc.NewServer(
+	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(messageBytes), grpc.MaxSendMsgSize(messageBytes),
 		grpc.UnaryInterceptor(d.cri.Unary), grpc.StreamInterceptor(d.cri.Stream),
-	)
+	}
+	if d.tracing != nil {
+		options = append(options, grpc.StatsHandler(d.tracing.Handler()))
+		defer d.endTracing()
+	}
+	server := grpc.NewServer(options...)
 	d.cri.Register(server)
 
 	// The parts outlive ctx, as the RPCs under way need them.
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, parts := errgroup.WithContext(parts)
-	for _, part := range []func(context.Context) error{d.health.Run, d.index.Run, d.network.Run, d.logs.Run, d.stats.Run, d.streams.Run, d.cri.Run} {
+	for _, part := range []func(context.Context) error{d.health.Run, d.index.Run, d.network.Run, d.logs.Run, d.stats.Run, d.streams.Run, d.metrics.Run, d.cri.Run} {
 		group.Go(func() error { return part(parts) })
 	}
 	group.Go(func() error { return server.Serve(listener) })

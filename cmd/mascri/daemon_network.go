@@ -6,17 +6,20 @@ import (
 
 	"github.com/mascri/mascri/internal/config"
 	"github.com/mascri/mascri/internal/engine"
+	"github.com/mascri/mascri/internal/metrics"
 	"github.com/mascri/mascri/internal/network"
 	"github.com/mascri/mascri/internal/network/defaultnet"
 	"github.com/mascri/mascri/internal/network/firewall"
+	"github.com/mascri/mascri/internal/pod"
 )
 
 // netnsDir is where `ip netns` looks, so that an operator can use it on pods.
 const netnsDir = "/run/netns"
 
-func newNetwork(cfg config.Config, instance string, eng *engine.Engine, step func(string), log *slog.Logger) (*network.Network, error) {
+// newNetwork counts in counted, if that is set.
+func newNetwork(cfg config.Config, instance string, eng *engine.Engine, step func(string), counted *metrics.Metrics, log *slog.Logger) (*network.Network, error) {
 	ours := instance[:8]
-	return network.New(network.Config{
+	config := network.Config{
 		ConfigDir: cfg.Network.ConfigDir,
 		BinDirs:   cfg.Network.BinDirs,
 		StateDir:  cfg.StateDir,
@@ -31,5 +34,10 @@ func newNetwork(cfg config.Config, instance string, eng *engine.Engine, step fun
 		Forward:    firewall.NewForward("MASCRI-" + ours),
 		Logger:     log,
 		Step:       step,
-	})
+	}
+	if counted != nil {
+		config.Ran = counted.Plugin
+		config.FoundLeak = func(kind pod.LeakKind) { counted.Leak(string(kind)) }
+	}
+	return network.New(config)
 }

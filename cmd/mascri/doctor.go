@@ -170,7 +170,7 @@ func onACopy(cfg config.Config, eng *engine.Engine, log *slog.Logger, ask func(*
 	}
 	stateDir := cfg.StateDir
 	cfg.StateDir = dir
-	n, err := newNetwork(cfg, "00000000", eng, nil, log)
+	n, err := newNetwork(cfg, "00000000", eng, nil, nil, log)
 	if err != nil {
 		return errors.New(strings.ReplaceAll(err.Error(), dir, stateDir))
 	}

@@ -135,7 +135,7 @@ func mendLeaks(ctx context.Context, cfg config.Config) ([]pod.Leak, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := newNetwork(cfg, instance, eng, nil, log)
+	n, err := newNetwork(cfg, instance, eng, nil, nil, log)
 	if err != nil {
 		return nil, err
 	}

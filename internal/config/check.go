@@ -111,3 +111,40 @@ func checkPair(path, otherKey, other string) error {
 	}
 	return checkPath(path)
 }
+
+func checkMetricsAddress(address string) error {
+	if address == "" {
+		return nil
+	}
+	return checkAddress(address)
+}
+
+// checkPprof leaves an address that is none to its own check.
+func checkPprof(m Metrics) error {
+	at, err := netip.ParseAddrPort(m.Address)
+	if m.Pprof && err == nil && !at.Addr().Unmap().IsLoopback() {
+		return fmt.Errorf("profiles are not served on %s, which is no loopback address: set metrics.address to one such as 127.0.0.1:%d", m.Address, at.Port())
+	}
+	return nil
+}
+
+func checkEndpoint(endpoint string) error {
+	if endpoint == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(endpoint)
+	if err != nil || host == "" {
+		return fmt.Errorf("%q is not host:port: write one such as 127.0.0.1:4317, without http://", endpoint)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%q is no port: write 1 to 65535, such as 4317", port)
+	}
+	return nil
+}
+
+func checkPerMillion(n int) error {
+	if n < 0 || n > 1_000_000 {
+		return fmt.Errorf("%d is not from 0 to 1000000: 0 is none, 1000000 all", n)
+	}
+	return nil
+}

@@ -19,6 +19,8 @@ type Config struct {
 	Engine       Engine    `toml:"engine" json:"engine"`
 	Network      Network   `toml:"network" json:"network"`
 	Streaming    Streaming `toml:"streaming" json:"streaming"`
+	Metrics      Metrics   `toml:"metrics" json:"metrics"`
+	Tracing      Tracing   `toml:"tracing" json:"tracing"`
 }
 
 // Engine says where Docker Engine is and how it is used.
@@ -41,6 +43,18 @@ type Streaming struct {
 	TLSKeyFile  string `toml:"tls_key_file" json:"tls_key_file"`
 }
 
+// Metrics says where Prometheus reads the daemon's metrics.
+type Metrics struct {
+	Address string `toml:"address" json:"address"`
+	Pprof   bool   `toml:"pprof" json:"pprof"`
+}
+
+// Tracing says where traces of requests are sent.
+type Tracing struct {
+	Endpoint           string `toml:"endpoint" json:"endpoint"`
+	SamplingPerMillion int    `toml:"sampling_per_million" json:"sampling_per_million"`
+}
+
 // Default returns the settings that hold where nothing is set.
 func Default() Config {
 	return Config{
@@ -54,5 +68,7 @@ func Default() Config {
 			DefaultNetwork: true,
 		},
 		Streaming: Streaming{Address: "127.0.0.1:0"},
+		Metrics:   Metrics{Address: "127.0.0.1:10247"},
+		Tracing:   Tracing{SamplingPerMillion: 1_000_000},
 	}
 }

@@ -23,6 +23,8 @@ func NewFlags(set *pflag.FlagSet) *Flags {
 			set.StringVar(field, o.flag, *field, o.usage)
 		case *bool:
 			set.BoolVar(field, o.flag, *field, o.usage)
+		case *int:
+			set.IntVar(field, o.flag, *field, o.usage)
 		case *[]string:
 			set.StringArrayVar(field, o.flag, *field, o.usage)
 		}

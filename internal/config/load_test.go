@@ -68,6 +68,11 @@ func TestLaterSourceWins(t *testing.T) {
 		"streaming.address":       "default",
 		"streaming.tls_cert_file": "default",
 		"streaming.tls_key_file":  "default",
+
+		"metrics.address":              "default",
+		"metrics.pprof":                "default",
+		"tracing.endpoint":             "default",
+		"tracing.sampling_per_million": "default",
 	}
 	got := map[string]string{}
 	for _, o := range options() {
@@ -86,6 +91,7 @@ func TestEveryFlagReplacesEveryOption(t *testing.T) {
 		"--config=" + dir + "/config.toml", "--socket=/s", "--state-dir=/d", "--log-level=error", "--sandbox-image=i:1",
 		"--engine-host=unix:///e", "--cni-conf-dir=/c", "--cni-bin-dir=/b1", "--cni-bin-dir=/b2", "--default-network=false",
 		"--shared-shims=false", "--streaming-address=[::1]:7", "--streaming-tls-cert-file=/cert", "--streaming-tls-key-file=/key",
+		"--metrics-address=127.0.0.1:1", "--metrics-pprof", "--tracing-endpoint=collector:4317", "--tracing-sampling-per-million=5",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -99,6 +105,8 @@ func TestEveryFlagReplacesEveryOption(t *testing.T) {
 		Engine:    Engine{Host: "unix:///e"},
 		Network:   Network{ConfigDir: "/c", BinDirs: []string{"/b1", "/b2"}, DefaultNetwork: false},
 		Streaming: Streaming{Address: "[::1]:7", TLSCertFile: "/cert", TLSKeyFile: "/key"},
+		Metrics:   Metrics{Address: "127.0.0.1:1", Pprof: true},
+		Tracing:   Tracing{Endpoint: "collector:4317", SamplingPerMillion: 5},
 	}
 	if diff := cmp.Diff(want, l.Config); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
@@ -148,6 +156,12 @@ func TestErrorsNameThePlaceAndTheFix(t *testing.T) {
 		{"two binary directories in one", "network.bin_dirs = ['/a:/b']\n", `1:1: network.bin_dirs: "/a:/b" contains a colon, which separates directories in CNI_PATH: write one directory per entry`},
 		{"streams on a name", "streaming.address = 'localhost:1'\n", `1:1: streaming.address: "localhost" is no IP address: write one such as 127.0.0.1`},
 		{"streams without a port", "streaming.address = '127.0.0.1'\n", `1:1: streaming.address: "127.0.0.1" is not host:port: write one such as 127.0.0.1:0`},
+		{"metrics without a port", "metrics.address = '127.0.0.1'\n", `1:1: metrics.address: "127.0.0.1" is not host:port: write one such as 127.0.0.1:0`},
+		{"profiles for all", "[metrics]\naddress = '0.0.0.0:1'\npprof = true\n", `3:1: metrics.pprof: profiles are not served on 0.0.0.0:1, which is no loopback address: set metrics.address to one such as 127.0.0.1:1`},
+		{"a collector's URL", "tracing.endpoint = 'http://127.0.0.1:4317'\n", `1:1: tracing.endpoint: "http://127.0.0.1:4317" is not host:port: write one such as 127.0.0.1:4317, without http://`},
+		{"a collector without a port", "tracing.endpoint = '127.0.0.1:0'\n", `1:1: tracing.endpoint: "0" is no port: write 1 to 65535, such as 4317`},
+		{"more than all", "tracing.sampling_per_million = 1000001\n", `1:1: tracing.sampling_per_million: 1000001 is not from 0 to 1000000: 0 is none, 1000000 all`},
+		{"a share in words", "tracing.sampling_per_million = 'all'\n", `1:32: tracing.sampling_per_million must be a whole number`},
 		{"streams on no port", "streaming.address = '127.0.0.1:99999'\n", `1:1: streaming.address: "99999" is no port: write 0 to 65535`},
 		{
 			"certificate without a key", "streaming.tls_cert_file = '/c'\n",

@@ -8,7 +8,7 @@ type option struct {
 	flag  string // without the dashes
 	usage string // one line, for --help and the file
 	doc   string // what else a reader of the file should know
-	// field returns the setting's place in a Config: *string, *bool or *[]string.
+	// field returns the setting's place in a Config: *string, *bool, *int or *[]string.
 	field func(*Config) any
 	// check tells what is wrong with the value and what to write instead.
 	check func(Config) error
@@ -17,7 +17,7 @@ type option struct {
 // options is the one list of all settings. Flags, "config default" and "config
 // show" are made from it; keys without a dot come first, as TOML needs them.
 func options() []option {
-	return slices.Concat(daemonOptions(), engineOptions(), networkOptions(), streamingOptions())
+	return slices.Concat(daemonOptions(), engineOptions(), networkOptions(), streamingOptions(), metricsOptions(), tracingOptions())
 }
 
 func daemonOptions() []option {
@@ -126,6 +126,45 @@ func streamingOptions() []option {
 			check: func(c Config) error {
 				return checkPair(c.Streaming.TLSKeyFile, "streaming.tls_cert_file", c.Streaming.TLSCertFile)
 			},
+		},
+	}
+}
+
+func metricsOptions() []option {
+	return []option{
+		{
+			key: "metrics.address", flag: "metrics-address",
+			usage: "where Prometheus reads metrics, host:port; empty: nowhere",
+			doc: "Whoever reaches it may read. The port is next to the kubelet's own (10248 to 10250),\n" +
+				"and no outgoing connection takes it. While something else has it, pods run without.",
+			field: func(c *Config) any { return &c.Metrics.Address },
+			check: func(c Config) error { return checkMetricsAddress(c.Metrics.Address) },
+		},
+		{
+			key: "metrics.pprof", flag: "metrics-pprof",
+			usage: "serve Go's profiles there, too, below /debug/pprof",
+			doc:   "For loopback addresses only: profiles tell much, and cost CPU.",
+			field: func(c *Config) any { return &c.Metrics.Pprof },
+			check: func(c Config) error { return checkPprof(c.Metrics) },
+		},
+	}
+}
+
+func tracingOptions() []option {
+	return []option{
+		{
+			key: "tracing.endpoint", flag: "tracing-endpoint",
+			usage: "collector that traces are sent to by OTLP over gRPC, host:port; empty: none",
+			doc:   "The connection is not encrypted: use a collector on this node, at 127.0.0.1:4317.",
+			field: func(c *Config) any { return &c.Tracing.Endpoint },
+			check: func(c Config) error { return checkEndpoint(c.Tracing.Endpoint) },
+		},
+		{
+			key: "tracing.sampling_per_million", flag: "tracing-sampling-per-million",
+			usage: "how many of a million requests are traced that bring no trace of their own",
+			doc:   "Where the kubelet traces a request, it decides. Lists, status and stats begin no trace.",
+			field: func(c *Config) any { return &c.Tracing.SamplingPerMillion },
+			check: func(c Config) error { return checkPerMillion(c.Tracing.SamplingPerMillion) },
 		},
 	}
 }

@@ -69,6 +69,8 @@ func wrongType(key string) string {
 		want = "a string in quotes"
 	case *bool:
 		want = "true or false"
+	case *int:
+		want = "a whole number"
 	case *[]string:
 		want = `a list of strings, such as ["/a", "/b"]`
 	}

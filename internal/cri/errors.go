@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path"
 	"runtime/debug"
 	"time"
 
@@ -42,6 +43,9 @@ var clients = map[codes.Code]bool{
 	codes.Canceled: true, codes.InvalidArgument: true, codes.NotFound: true, codes.AlreadyExists: true, codes.Unimplemented: true,
 }
 
+// lasting are the RPCs that end when their client leaves.
+var lasting = map[string]bool{"GetContainerEvents": true}
+
 // toStatus is the only place where errors become status codes.
 func toStatus(err error) error {
 	if err == nil {
@@ -75,6 +79,10 @@ func (s *Server) finish(rpc string, began time.Time, err *error) {
 		*err = fmt.Errorf("panic in %s, see the log: %v", rpc, p)
 	}
 	took := time.Since(began)
+	defer func() {
+		name := path.Base(rpc)
+		s.opts.Ended(name, status.Code(*err).String(), took, lasting[name])
+	}()
 	if *err == nil {
 		s.log.Debug("rpc", "rpc", rpc, "took", took)
 		return

@@ -13,6 +13,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mascri/mascri/internal/pod"
+	"github.com/mascri/mascri/internal/span"
 	"github.com/mascri/mascri/internal/undo"
 )
 
@@ -60,8 +61,12 @@ func (s *Server) makeSandbox(ctx context.Context, spec pod.SandboxSpec) (string,
 	if err := s.vacant(ctx, spec.Name); err != nil {
 		return "", err
 	}
-	s.opts.Step("files")
-	files, settled, err := s.files.make(spec.Config)
+	var files pod.Files
+	var settled func()
+	err := s.step(ctx, "files", func(context.Context) (err error) {
+		files, settled, err = s.files.make(spec.Config)
+		return err
+	})
 	if err != nil {
 		return "", err
 	}
@@ -74,7 +79,10 @@ func (s *Server) makeSandbox(ctx context.Context, spec pod.SandboxSpec) (string,
 	if err == nil {
 		return id, nil
 	}
-	if left := back.Run(ctx, undoLimit); left != nil {
+	undoCtx, end := span.Start(ctx, "undo")
+	left := back.Run(undoCtx, undoLimit)
+	end(left)
+	if left != nil {
 		// The files stay, too: while there is a container it needs them.
 		s.log.Error("cleaning up after a failed sandbox failed; it is tried again", "sandbox", id, "error", left)
 		if id != "" { // without one it never started, which tells enough
@@ -110,8 +118,10 @@ func exists(owner pod.Sandbox) error {
 
 // runSteps returns the id also with an error, where there is one already.
 func (s *Server) runSteps(ctx context.Context, spec pod.SandboxSpec, back *undo.Stack) (id string, err error) {
-	s.opts.Step("create")
-	id, err = s.create(ctx, spec, back)
+	err = s.step(ctx, "create", func(ctx context.Context) (err error) {
+		id, err = s.create(ctx, spec, back)
+		return err
+	})
 	if err != nil {
 		return "", err
 	}
@@ -127,12 +137,10 @@ func (s *Server) runSteps(ctx context.Context, spec pod.SandboxSpec, back *undo.
 	if err != nil {
 		return id, err
 	}
-	s.opts.Step("hosts")
-	if err = s.files.finish(sandbox, attachment); err != nil {
+	if err = s.step(ctx, "hosts", func(context.Context) error { return s.files.finish(sandbox, attachment) }); err != nil {
 		return id, err
 	}
-	s.opts.Step("refresh")
-	if err = s.opts.Index.Refresh(ctx, id); err != nil {
+	if err = s.step(ctx, "refresh", func(ctx context.Context) error { return s.opts.Index.Refresh(ctx, id) }); err != nil {
 		return id, err
 	}
 	s.opts.Step("answer")

@@ -16,9 +16,11 @@ import (
 // the rest of the start, so that the two go on side by side where they can.
 func (s *Server) startAttached(ctx context.Context, id string, config *cri.PodSandboxConfig, back *undo.Stack) (pod.Sandbox, pod.Attachment, error) {
 	detach := func(ctx context.Context) error { return s.opts.Network.Detach(ctx, id, nil) }
-	s.opts.Step("start")
-	early := s.attachEarly(ctx, id, config)
-	err := s.opts.Engine.Start(ctx, id)
+	var early func() (*pod.Attachment, error)
+	err := s.step(ctx, "start", func(startCtx context.Context) error {
+		early = s.attachEarly(ctx, id, config)
+		return s.opts.Engine.Start(startCtx, id)
+	})
 	attached, attachErr := early()
 	if attached != nil {
 		back.Push("attach", detach)
@@ -26,8 +28,11 @@ func (s *Server) startAttached(ctx context.Context, id string, config *cri.PodSa
 	if err = errors.Join(err, attachErr); err != nil {
 		return pod.Sandbox{}, pod.Attachment{}, err
 	}
-	s.opts.Step("inspect")
-	sandbox, err := s.opts.Engine.Inspect(ctx, id)
+	var sandbox pod.Sandbox
+	err = s.step(ctx, "inspect", func(ctx context.Context) (err error) {
+		sandbox, err = s.opts.Engine.Inspect(ctx, id)
+		return err
+	})
 	switch {
 	case err != nil || sandbox.HostNetwork():
 		return sandbox, pod.Attachment{}, err
@@ -38,12 +43,19 @@ func (s *Server) startAttached(ctx context.Context, id string, config *cri.PodSa
 			return sandbox, pod.Attachment{}, err
 		}
 	}
-	s.opts.Step("attach")
-	attachment, err := s.opts.Network.Attach(ctx, s.attachRequest(sandbox))
+	attachment, err := s.attach(ctx, s.attachRequest(sandbox))
 	if err == nil {
 		back.Push("attach", detach)
 	}
 	return sandbox, attachment, err
+}
+
+func (s *Server) attach(ctx context.Context, req pod.AttachRequest) (attachment pod.Attachment, err error) {
+	err = s.step(ctx, "attach", func(ctx context.Context) error {
+		attachment, err = s.opts.Network.Attach(ctx, req)
+		return err
+	})
+	return attachment, err
 }
 
 // attachEarly attaches a sandbox as soon as it has a network namespace. The function that
@@ -64,11 +76,10 @@ func (s *Server) attachEarly(ctx context.Context, id string, config *cri.PodSand
 		if err != nil {
 			return
 		}
-		s.opts.Step("attach")
 		req := pod.RequestOf(id, config)
 		req.PID = pid
 		req.Confirm = func(context.Context) error { return alive() }
-		a, err := s.opts.Network.Attach(ctx, req)
+		a, err := s.attach(ctx, req)
 		switch {
 		case err == nil:
 			attached = &a

@@ -10,6 +10,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mascri/mascri/internal/pod"
+	"github.com/mascri/mascri/internal/span"
 )
 
 // fullID is the form of the engine's container ids.
@@ -100,23 +101,25 @@ func (s *Server) stop(ctx context.Context, id string) error {
 	s.opts.Step("stop-kill")
 	var killErr error
 	killed := make(chan struct{})
-	go func() { defer close(killed); killErr = s.opts.Engine.Kill(ctx, id) }()
+	go func() {
+		defer close(killed)
+		ctx, end := span.Start(ctx, "stop-kill")
+		killErr = s.opts.Engine.Kill(ctx, id)
+		end(killErr)
+	}()
 	ended := func() error { <-killed; return killErr }
-	s.opts.Step("stop-detach")
-	err := s.opts.Network.Detach(ctx, id, ended)
+	err := s.step(ctx, "stop-detach", func(ctx context.Context) error { return s.opts.Network.Detach(ctx, id, ended) })
 	if killErr := ended(); killErr != nil {
 		return killErr
 	}
-	s.opts.Step("stop-refresh")
-	return errors.Join(err, s.opts.Index.Refresh(ctx, id))
+	return errors.Join(err, s.step(ctx, "stop-refresh", func(ctx context.Context) error { return s.opts.Index.Refresh(ctx, id) }))
 }
 
 func (s *Server) remove(ctx context.Context, sandbox pod.Sandbox) error {
 	if err := s.stop(ctx, sandbox.ID); err != nil {
 		return err
 	}
-	s.opts.Step("remove")
-	if err := s.opts.Engine.Remove(ctx, sandbox.ID); err != nil {
+	if err := s.step(ctx, "remove", func(ctx context.Context) error { return s.opts.Engine.Remove(ctx, sandbox.ID) }); err != nil {
 		return err
 	}
 	s.opts.Step("remove-files")

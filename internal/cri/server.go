@@ -188,6 +188,11 @@ type Options struct {
 	// Step is called with the name of each step of RunPodSandbox and StopPodSandbox
 	// right before it; nil but in crash tests.
 	Step func(name string)
+	// Ended is told of each RPC that ended: its name, gRPC status code and duration, and
+	// whether it is one that lasts until its client leaves; nil: nobody is told.
+	Ended func(rpc, code string, took time.Duration, lasting bool)
+	// Served tells where metrics are served, for Status; nil: it does not tell.
+	Served func() any
 }
 
 // Server implements the CRI services. It is safe for concurrent use.
@@ -213,6 +218,9 @@ type Server struct {
 func New(opts Options) *Server {
 	if opts.Step == nil {
 		opts.Step = func(string) {}
+	}
+	if opts.Ended == nil {
+		opts.Ended = func(string, string, time.Duration, bool) {}
 	}
 	return &Server{
 		opts:      opts,

@@ -100,12 +100,16 @@ func (s *Server) statusInfo(facts pod.EngineFacts, engineErr error, network pod.
 		e.Error = engineErr.Error()
 	}
 	info := map[string]string{}
-	for key, value := range map[string]any{
+	values := map[string]any{
 		"config": s.opts.Config,
 		"engine": e,
 		"cni":    network,
 		"index":  map[string]any{"sandboxes": len(s.opts.Index.Sandboxes()), "containers": len(s.opts.Index.Containers()), "drift": s.opts.Index.Drift()},
-	} {
+	}
+	if s.opts.Served != nil {
+		values["metrics"] = s.opts.Served()
+	}
+	for key, value := range values {
 		part, err := jsonInfo(key, value)
 		if err != nil {
 			return nil, err

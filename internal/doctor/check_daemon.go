@@ -41,5 +41,12 @@ func checkDaemon(s seen) []Result {
 			results = append(results, Result{check, Fail, fmt.Sprintf("not %s: %s: %s", c.GetType(), c.GetReason(), c.GetMessage()), "see the message, and engine above"})
 		}
 	}
+	switch {
+	case d.metrics.Error != "":
+		results = append(results, Result{"metrics", Warn, fmt.Sprintf("not served at %s: %s", d.metrics.Address, d.metrics.Error),
+			"end what has the address, or set metrics.address to another; the daemon tries again by itself, every 30 seconds"})
+	case d.metrics.Address != "":
+		results = append(results, Result{"metrics", OK, fmt.Sprintf("served at http://%s/metrics", d.metrics.Address), ""})
+	}
 	return results
 }

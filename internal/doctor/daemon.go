@@ -29,6 +29,13 @@ type daemon struct {
 	version    string
 	conditions []*cri.RuntimeCondition
 	network    *pod.NetworkStatus // nil: it did not say
+	metrics    served
+}
+
+// served is where the daemon's metrics are, in its own words.
+type served struct {
+	Address string `json:"address"` // "": nowhere, as it is set
+	Error   string `json:"error"`
 }
 
 // AskNetwork asks the daemon at a socket for its network status; false: none answers.
@@ -80,6 +87,8 @@ func (d *daemon) ask(ctx context.Context) (err error) {
 		if err := json.Unmarshal([]byte(text), d.network); err != nil {
 			return fmt.Errorf("read its network status: %w", err)
 		}
+		// A daemon of before metrics says nothing of them.
+		_ = json.Unmarshal([]byte(status.GetInfo()["metrics"]), &d.metrics)
 	}
 	return nil
 }

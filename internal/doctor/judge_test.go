@@ -77,6 +77,7 @@ func healthy() seen {
 			socket: "/run/mascri/mascri.sock", mode: fs.ModeSocket | 0o660, name: "mascri", version: "1.2.3",
 			conditions: []*cri.RuntimeCondition{{Type: "RuntimeReady", Status: true}, {Type: "NetworkReady", Status: true}},
 			network:    &network,
+			metrics:    served{Address: "127.0.0.1:10247"},
 		},
 	}
 }
@@ -148,6 +149,10 @@ func TestVerdicts(t *testing.T) {
 			"ok: Docker Engine 28.5.2, API 1.51, at unix:///var/run/docker.sock",
 			"fail: a is wrong | do a",
 			"fail: b is wrong | do b"}},
+
+		{"metrics are switched off", func(s *seen) { s.daemon.metrics = served{} }, "metrics", nil},
+		{"the address of metrics is taken", func(s *seen) { s.daemon.metrics.Error = "address already in use" }, "metrics", []string{
+			"warn: not served at 127.0.0.1:10247: address already in use | end what has the address, or set metrics.address to another; the daemon tries again by itself, every 30 seconds"}},
 
 		{"no cgroup driver", func(s *seen) { s.engine.CgroupDriver = "none" }, "cgroups", []string{
 			`fail: the engine's cgroup driver is "none": pods would have no limits | let dockerd write the cgroups of this machine, with "exec-opts": ["native.cgroupdriver=systemd"] (or cgroupfs) in /etc/docker/daemon.json`}},

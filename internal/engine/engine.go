@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
@@ -21,6 +22,7 @@ type Options struct {
 	// the engine can.
 	SharedShims bool
 	Logger      *slog.Logger
+	Observe     Observe // nil: nobody is told
 }
 
 // Engine is a Docker Engine. It is safe for concurrent use.
@@ -29,6 +31,7 @@ type Engine struct {
 	instance    string
 	sharedShims bool
 	log         *slog.Logger
+	observe     Observe
 
 	// current is the connection in use, nil before the first one. Each negotiated its API
 	// version once; as an engine can be replaced by another version, Hints and Facts make
@@ -53,7 +56,10 @@ type connection struct {
 // New returns an Engine. It does no I/O; ErrInvalidArgument tells of a host that
 // can't be parsed.
 func New(options Options) (*Engine, error) {
-	e := &Engine{host: options.Host, instance: options.Instance, sharedShims: options.SharedShims, log: options.Logger}
+	e := &Engine{host: options.Host, instance: options.Instance, sharedShims: options.SharedShims, log: options.Logger, observe: options.Observe}
+	if e.observe == nil {
+		e.observe = func(string, time.Duration, string) {}
+	}
 	e.oomFloor = sync.OnceValue(e.readOOMFloor)
 	api, err := e.newClient()
 	if err != nil {
@@ -109,5 +115,5 @@ func (e *Engine) dial(ctx context.Context, options ...client.Opt) (*connection, 
 }
 
 func (e *Engine) newClient(options ...client.Opt) (*client.Client, error) {
-	return client.New(append([]client.Opt{client.WithHost(e.host), client.WithUserAgent("mascri")}, options...)...)
+	return client.New(append([]client.Opt{client.WithHost(e.host), client.WithUserAgent("mascri"), e.observed()}, options...)...)
 }

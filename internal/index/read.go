@@ -25,6 +25,22 @@ func (x *Index) Containers() []pod.Container {
 	return list
 }
 
+// Size counts the sandboxes and containers that are not hidden.
+func (x *Index) Size() (sandboxes, containers int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, e := range x.entries {
+		switch {
+		case !x.visible(e):
+		case e.item.Sandbox != nil:
+			sandboxes++
+		default:
+			containers++
+		}
+	}
+	return sandboxes, containers
+}
+
 // Sandbox looks a sandbox up by its id or a unique prefix of it. The error is
 // errdefs.ErrNotFound, or ErrInvalidArgument for none or a prefix of several.
 func (x *Index) Sandbox(id string) (pod.Sandbox, error) {

@@ -159,7 +159,7 @@ func TestFullDisk(t *testing.T) {
 	for f.Stats().Errors < 2 {
 		time.Sleep(time.Millisecond)
 	}
-	if got := f.Stats(); got.Behind != 1 {
+	if got := f.Stats(); got.Behind != 1 || got.Lag <= 0 {
 		t.Errorf("stats %+v", got)
 	}
 	if err := f.Reopen(patience(t), "c1"); !errors.Is(err, unix.ENOSPC) {
@@ -176,6 +176,11 @@ func TestFullDisk(t *testing.T) {
 	}
 	n.drain(f)
 	same(t, text(t, n.source.Path), n.engine.want())
+	for end := time.Now().Add(20 * time.Second); f.Stats().Lag != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("all is written, and stats are %+v", f.Stats())
+		}
+	}
 }
 
 // The state directory's disk is full: nothing is appended that could not be told after a

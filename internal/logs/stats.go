@@ -1,5 +1,7 @@
 package logs
 
+import "time"
+
 // Stats are counted from the start of the daemon.
 type Stats struct {
 	Lines  uint64 // parts of long lines count each
@@ -9,6 +11,8 @@ type Stats struct {
 	// DamagedBytes were skipped in the engine's files.
 	DamagedBytes uint64
 	Behind       int // containers whose log is held up or has more to come right now
+	// Lag is for how long the log that is behind for longest has been so.
+	Lag time.Duration
 }
 
 // Stats does no I/O.
@@ -20,8 +24,9 @@ func (f *Follower) Stats() Stats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, t := range f.tails {
-		if t.behind.Load() {
+		if since := t.behind.Load(); since != 0 {
 			stats.Behind++
+			stats.Lag = max(stats.Lag, time.Since(time.Unix(0, since)))
 		}
 	}
 	return stats

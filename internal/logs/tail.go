@@ -26,7 +26,7 @@ type tail struct {
 	failed   error
 	ended    chan struct{} // closed when nothing touches the files any more
 	finished bool          // all was appended; valid once ended
-	behind   atomic.Bool   // there was more than could be appended
+	behind   atomic.Int64  // since when there is more than could be appended, in ns since 1970; 0: there is none
 
 	// Guarded by the follower's mu: whether prepare succeeded, whether run was called.
 	prepared, started bool
@@ -119,7 +119,7 @@ func (t *tail) run(ctx context.Context) {
 				return
 			}
 		}
-		t.behind.Store(err != nil || result == more)
+		t.noteBehind(err != nil || result == more)
 		wait, wake := pace.next(t, result, err)
 		if t.pause(ctx, wait, wake) {
 			return
@@ -129,6 +129,15 @@ func (t *tail) run(ctx context.Context) {
 		if err := t.save(); err != nil { // an older one does as well
 			t.log.Debug("saving a log state failed", "error", err)
 		}
+	}
+}
+
+func (t *tail) noteBehind(behind bool) {
+	switch {
+	case !behind:
+		t.behind.Store(0)
+	case t.behind.Load() == 0:
+		t.behind.Store(time.Now().UnixNano())
 	}
 }
 

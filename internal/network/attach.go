@@ -200,6 +200,7 @@ func (n *Network) runAdd(ctx context.Context, rec record) ([]byte, []pod.PluginR
 	var runs []pod.PluginRun // libcni runs one plugin after the other
 	cni := n.cni(&pluginExec{
 		started: func() { n.step("add-start") },
+		ran:     n.cfg.Ran,
 		ended: func(plugin string, took time.Duration) {
 			runs = append(runs, pod.PluginRun{Plugin: plugin, Milliseconds: float64(took.Microseconds()) / 1000})
 		},

@@ -258,7 +258,7 @@ func (n *Network) runDel(ctx context.Context, s slots, list *libcni.NetworkConfi
 		return fmt.Errorf("wait for other detachments: %w", err)
 	}
 	defer release()
-	return plain(n.cni(&pluginExec{started: func() { n.step("del-start") }}).DelNetworkList(ctx, list, rt))
+	return plain(n.cni(&pluginExec{started: func() { n.step("del-start") }, ran: n.cfg.Ran}).DelNetworkList(ctx, list, rt))
 }
 
 // seedCache gives libcni's cache the result that is recorded: DEL gets it from

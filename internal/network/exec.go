@@ -16,6 +16,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/mascri/mascri/internal/span"
 )
 
 const (
@@ -38,6 +40,8 @@ type pluginExec struct {
 	started func() // called while a plugin runs, after its start; may be nil
 	// ended is called after a plugin's end with the time that it took; may be nil.
 	ended func(plugin string, took time.Duration)
+	// ran is told of each run, also of one that did not start; may be nil. See Config.Ran.
+	ran func(plugin, verb string, took time.Duration, failure string)
 }
 
 // FindInPath implements invoke.Exec.
@@ -75,6 +79,35 @@ func findPlugin(plugin string, dirs []string) (string, error) {
 // ExecPlugin implements invoke.Exec. An error of the plugin is a *pluginError.
 func (e *pluginExec) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
 	failed := &pluginError{plugin: filepath.Base(path), command: command(environ)}
+	began := time.Now()
+	ctx, end := span.Start(ctx, "CNI "+failed.command+" "+failed.plugin)
+	output, err := e.exec(ctx, path, stdin, environ, failed)
+	end(err)
+	if e.ran != nil {
+		e.ran(failed.plugin, failed.command, time.Since(began), failure(err))
+	}
+	return output, err
+}
+
+// failure is of a fixed list; "" for no error.
+func failure(err error) string {
+	failed := (*pluginError)(nil)
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, context.DeadlineExceeded):
+		return "deadline"
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.As(err, &failed) && failed.cause != nil:
+		return "start"
+	case errors.As(err, &failed) && failed.cni != nil:
+		return "cni" // the plugin says so itself
+	}
+	return "crash" // or an output that makes no sense
+}
+
+func (e *pluginExec) exec(ctx context.Context, path string, stdin []byte, environ []string, failed *pluginError) ([]byte, error) {
 	var stdout head
 	var stderr tail
 	began := time.Now()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
+	"github.com/google/go-cmp/cmp"
 )
 
 // script makes an executable shell script.
@@ -84,5 +85,38 @@ func TestExecPluginWaitsForABusyFile(t *testing.T) {
 	defer time.AfterFunc(250*time.Millisecond, func() { file.Close() }).Stop()
 	if _, err := new(pluginExec).ExecPlugin(t.Context(), path, nil, []string{"CNI_COMMAND=ADD", "PATH=" + os.Getenv("PATH")}); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestRunsOfPluginsAreToldWithTheKindOfTheirFailure(t *testing.T) {
+	for _, tc := range []struct{ text, verb, failure string }{
+		{`echo '{}'`, "ADD", ""},
+		{`echo '{"code":3,"msg":"unknown"}'; exit 1`, "DEL", ""},
+		{`echo '{"code":7,"msg":"bad"}'; exit 1`, "ADD", "cni"},
+		{`kill -9 $$`, "STATUS", "crash"},
+		{`echo hello`, "ADD", "crash"},
+		{"", "ADD", "start"},
+		{`sleep 60`, "ADD", "deadline"},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		if tc.failure == "deadline" {
+			ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+		}
+		path := script(t, tc.text)
+		if tc.text == "" {
+			path += "-that-is-missing"
+		}
+		var told []string
+		e := pluginExec{ran: func(plugin, verb string, took time.Duration, failure string) {
+			if took <= 0 {
+				t.Errorf("%s took %v", plugin, took)
+			}
+			told = append(told, strings.TrimSuffix(plugin, "-that-is-missing"), verb, failure)
+		}}
+		_, _ = e.ExecPlugin(ctx, path, nil, []string{"CNI_COMMAND=" + tc.verb})
+		cancel()
+		if diff := cmp.Diff([]string{"plugin", tc.verb, tc.failure}, told); diff != "" {
+			t.Errorf("%s of %q (-want +got):\n%s", tc.verb, tc.text, diff)
+		}
 	}
 }

@@ -109,6 +109,9 @@ func (n *Network) noteLeaks(list []pod.Leak) {
 	var left []pod.Leak
 	before := n.leaks.Load()
 	for _, l := range list {
+		if n.cfg.FoundLeak != nil && (before == nil || !slices.ContainsFunc(*before, func(b pod.Leak) bool { return b.Kind == l.Kind && b.What == l.What })) {
+			n.cfg.FoundLeak(l.Kind)
+		}
 		if l.Mended {
 			n.cfg.Logger.Warn("a leftover was mended", "kind", l.Kind, "sandbox", l.SandboxID, "what", l.What)
 			continue

@@ -223,6 +223,8 @@ func TestLeaksOfASandboxThatIsWorkedOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.start()
+	var found []pod.LeakKind
+	n.Network.cfg.FoundLeak = func(kind pod.LeakKind) { found = append(found, kind) }
 	unlock, err := n.locks.Lock(t.Context(), a.SandboxID)
 	if err != nil {
 		t.Fatal(err)
@@ -233,6 +235,9 @@ func TestLeaksOfASandboxThatIsWorkedOn(t *testing.T) {
 
 	if err != nil || len(mended) != 3 || slices.ContainsFunc(mended, func(l pod.Leak) bool { return !l.Mended }) {
 		t.Errorf("mended are %+v, %v", mended, err)
+	}
+	if len(found) != len(mended) {
+		t.Errorf("told of %q", found)
 	}
 	n.nothingLeft()
 }

@@ -40,6 +40,12 @@ type Config struct {
 	// unpin in Detach. A plugin runs during add-start and del-start, which come once
 	// for each plugin. nil outside of tests.
 	Step func(name string)
+
+	// Ran is told of each run of a plugin: its name, the CNI verb, how long it took, and
+	// what kind of failure it was, "" for none. nil: nobody is told.
+	Ran func(plugin, verb string, took time.Duration, failure string)
+	// FoundLeak is told of each leftover when it is first seen; nil: nobody is told.
+	FoundLeak func(pod.LeakKind)
 }
 
 // DefaultNetwork is the network that MasCRI brings for a node without any

@@ -85,7 +85,7 @@ func (n *Network) ask(ctx context.Context, net *network) error {
 		// One at a time, as libcni stops at the first error, whatever it says.
 		single := *net.list
 		single.Plugins = []*libcni.PluginConfig{plugin}
-		err := plain(n.cni(&pluginExec{}).GetStatusNetworkList(ctx, &single))
+		err := plain(n.cni(&pluginExec{ran: n.cfg.Ran}).GetStatusNetworkList(ctx, &single))
 		var cni *types.Error
 		if errors.As(err, &cni) && (cni.Code == types.ErrPluginNotAvailable || cni.Code == types.ErrLimitedConnectivity) {
 			return err

@@ -17,6 +17,7 @@ import (
 // PortForward implements streaming.Runtime: it carries one connection to a port of the
 // pod's loopback, until both sides have ended theirs, or the client's connection is gone.
 func (r runtime) PortForward(_ context.Context, sandbox string, port int32, client io.ReadWriteCloser) error {
+	defer r.opts.Began("portforward")()
 	sandbox, token, _ := strings.Cut(sandbox, "/") // see Server.PortForward
 	under, ok := r.forwards.Load(token)
 	ctx, isContext := under.(context.Context)

@@ -18,6 +18,7 @@ type runtime struct{ *Server }
 
 // Exec implements streaming.Runtime.
 func (r runtime) Exec(ctx context.Context, container string, command []string, stdin io.Reader, stdout, stderr io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) error {
+	defer r.opts.Began("exec")()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	container, stdin = unmark(container, stdin)
@@ -33,6 +34,7 @@ func (r runtime) Exec(ctx context.Context, container string, command []string, s
 
 // Attach implements streaming.Runtime.
 func (r runtime) Attach(ctx context.Context, container string, stdin io.Reader, stdout, stderr io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) error {
+	defer r.opts.Began("attach")()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	container, stdin = unmark(container, stdin)

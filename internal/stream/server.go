@@ -35,6 +35,10 @@ type Options struct {
 	Attach func(ctx context.Context, container string, streams pod.Streams) error
 	// Netns returns the path of a sandbox's network namespace, "" for the node's own.
 	Netns func(sandbox string) (string, error)
+
+	// Began is told of each stream that begins, exec, attach or portforward, and returns
+	// what is called at its end; nil: nobody is told.
+	Began func(kind string) (ended func())
 }
 
 // Server is safe for concurrent use.
@@ -54,6 +58,9 @@ const lingerLimit = 10 * time.Second
 
 // Listen takes the address; connections are served by Run.
 func Listen(opts Options) (*Server, error) {
+	if opts.Began == nil {
+		opts.Began = func(string) func() { return func() {} }
+	}
 	listener, err := net.Listen("tcp", opts.Address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for streams: %w", err)

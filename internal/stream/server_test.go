@@ -258,3 +258,30 @@ func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	pool.AddCert(parsed)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
 }
+
+func TestStreamsAreToldOfFromTheirBeginToTheirEnd(t *testing.T) {
+	told := make(chan string, 2)
+	serving := make(chan bool)
+	s, _ := run(t, Options{
+		Began: func(kind string) func() {
+			told <- kind
+			return func() { told <- "end of " + kind }
+		},
+		Exec: func(context.Context, string, []string, pod.Streams) (int, error) { <-serving; return 0, nil },
+	})
+	resp, err := s.Exec(request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialStream(t, resp.GetUrl(), nil)
+	if got := <-told; got != "exec" {
+		t.Errorf("told %q first", got)
+	}
+	if len(told) != 0 {
+		t.Errorf("told %q while it runs", <-told)
+	}
+	close(serving)
+	if got := <-told; got != "end of exec" {
+		t.Errorf("told %q last", got)
+	}
+}
