@@ -52,23 +52,30 @@ const nodeNetns = "/proc/1/ns/net"
 // server answers every TCP connection to it with the client's address as it sees it.
 func server(t *testing.T, netnsPath string, port int) {
 	t.Helper()
-	var listener net.Listener
-	var err error
-	inNetns(t, netnsPath, func() { listener, err = net.Listen("tcp", fmt.Sprintf(":%d", port)) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			fmt.Fprintln(conn, conn.RemoteAddr().(*net.TCPAddr).IP)
-			conn.Close()
+	// One for each family: whether a single one can have both, Go asks once for the whole
+	// process, and maybe in a network namespace without IPv6.
+	for _, network := range []string{"tcp4", "tcp6"} {
+		var listener net.Listener
+		var err error
+		inNetns(t, netnsPath, func() { listener, err = net.Listen(network, fmt.Sprintf(":%d", port)) })
+		if err != nil {
+			t.Fatal(err)
 		}
-	}()
+		t.Cleanup(func() { listener.Close() })
+		go answer(listener)
+	}
+}
+
+// answer tells each client its address, until listener is closed.
+func answer(listener net.Listener) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		fmt.Fprintln(conn, conn.RemoteAddr().(*net.TCPAddr).IP)
+		conn.Close()
+	}
 }
 
 // dial connects from one network namespace to an address and returns what the server

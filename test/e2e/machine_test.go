@@ -20,7 +20,7 @@ import (
 )
 
 // machine is one of several hosts: an engine and a daemon in mount, network, pid and ipc
-// namespaces of their own, with a cable to a switch in the tests' network namespace.
+// namespaces of their own, with a cable to a switch.
 type machine struct {
 	*node
 	name    string
@@ -47,18 +47,23 @@ echo up
 sleep infinity
 :`
 
-// switchName is the bridge that the machines' cables lead to. It is also a host: the outside.
-const switchName = "switch0"
+// The switch is a bridge in a network namespace of its own: in the tests', the rules of
+// other tests' engines would drop what it forwards. It is also a host: the outside.
+const (
+	switchName  = "switch0"
+	switchNetns = "switch"
+)
 
 // newSwitch makes the switch, with addresses of its own.
 func newSwitch(t *testing.T, addresses ...string) {
 	t.Helper()
-	run(t, "ip", "link", "add", switchName, "type", "bridge")
-	t.Cleanup(func() { run(t, "ip", "link", "del", switchName) })
+	run(t, "ip", "netns", "add", switchNetns)
+	t.Cleanup(func() { run(t, "ip", "netns", "del", switchNetns) })
+	run(t, "ip", "-n", switchNetns, "link", "add", switchName, "type", "bridge")
 	for _, address := range addresses {
-		run(t, "ip", "addr", "add", address, "dev", switchName, "nodad")
+		run(t, "ip", "-n", switchNetns, "addr", "add", address, "dev", switchName, "nodad")
 	}
-	run(t, "ip", "link", "set", switchName, "up")
+	run(t, "ip", "-n", switchNetns, "link", "set", switchName, "up")
 }
 
 // newMachine makes a machine that was never started.
@@ -139,8 +144,8 @@ func (m *machine) boot(t *testing.T) {
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "up\n" {
 		t.Fatalf("machine %s does not boot: %q, %v", m.name, line, err)
 	}
-	run(t, "ip", "link", "add", m.cable(), "type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(m.init.Process.Pid))
-	run(t, "ip", "link", "set", m.cable(), "master", switchName, "up")
+	run(t, "ip", "-n", switchNetns, "link", "add", m.cable(), "type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(m.init.Process.Pid))
+	run(t, "ip", "-n", switchNetns, "link", "set", m.cable(), "master", switchName, "up")
 	m.sh(t, fmt.Sprintf("ip link set eth0 address %s; ip addr add %s/24 dev eth0; ip addr add %s/64 dev eth0 nodad; ip link set eth0 up", m.mac(), m.v4, m.v6))
 	m.startEngine(t)
 	m.start(t)
@@ -204,7 +209,7 @@ func (m *machine) crash(t *testing.T) {
 		m.wait(t)
 	}
 	// The cable goes with the network namespace, which the kernel takes its time for.
-	if _, err := try("ip", "link", "del", m.cable()); err != nil && !strings.Contains(err.Error(), "Cannot find device") {
+	if _, err := try("ip", "-n", switchNetns, "link", "del", m.cable()); err != nil && !strings.Contains(err.Error(), "Cannot find device") {
 		t.Error(err)
 	}
 	m.init, m.engined = nil, nil

@@ -78,7 +78,7 @@ func TestPodsOnTwoNodes(t *testing.T) {
 	for _, way := range []string{"host routes", "vxlan"} {
 		t.Run(way, func(t *testing.T) {
 			n := newTwoNodes(t, way)
-			server(t, nodeNetns, 7000)
+			server(t, "/run/netns/"+switchNetns, 7000)
 			a, b := n.a.runPod(t, "on-a"), n.b.runPod(t, "on-b")
 			if len(a.ips) != 2 || a.ips[0].String() != "10.244.1.2" || len(b.ips) != 2 || b.ips[1].String() != "fd00:10:244:2::2" {
 				t.Fatalf("addresses are %v and %v", a.ips, b.ips)
@@ -87,7 +87,7 @@ func TestPodsOnTwoNodes(t *testing.T) {
 			wantDial(t, "the outside from A", a.netns, netip.MustParseAddr(outside4), 7000, n.a.v4)
 			wantDial(t, "the outside from B", b.netns, netip.MustParseAddr(outside6), 7000, n.b.v6)
 
-			run(t, "ip", "link", "set", n.a.cable(), "down")
+			run(t, "ip", "-n", switchNetns, "link", "set", n.a.cable(), "down")
 			if _, err := dial(t, b.netns, a.ips[0], 80); err == nil {
 				t.Error("A is reached without its cable")
 			}
@@ -96,7 +96,7 @@ func TestPodsOnTwoNodes(t *testing.T) {
 				wantDial(t, "two pods of a node that is cut off", alone.netns, a.ips[family], 80, alone.ips[family])
 			}
 			n.a.removePod(t, alone.id)
-			run(t, "ip", "link", "set", n.a.cable(), "up")
+			run(t, "ip", "-n", switchNetns, "link", "set", n.a.cable(), "up")
 			reached(t, "healed", a, b)
 			n.a.wantPods(t, 1)
 			n.b.wantPods(t, 1)
