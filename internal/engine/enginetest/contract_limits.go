@@ -246,16 +246,16 @@ func imageLoaded(t *testing.T, s Subject) {
 		t.Fatal(err)
 	}
 	var opened atomic.Int32
-	open := func() (io.ReadCloser, error) {
-		opened.Add(1)
-		return io.NopCloser(bytes.NewReader(archive)), nil
-	}
 	ids := make([]string, 8)
 	var calls sync.WaitGroup
 	for i := range ids {
 		calls.Go(func() {
 			var err error
-			if ids[i], err = s.Engine.EnsureImage(t.Context(), ref, open); err != nil {
+			ids[i], err = s.Engine.EnsureImage(t.Context(), ref, func() (io.ReadCloser, error) {
+				opened.Add(1)
+				return io.NopCloser(bytes.NewReader(archive)), nil
+			})
+			if err != nil {
 				t.Error(err)
 			}
 		})
