@@ -89,8 +89,9 @@ func (n *node) crashInRun(t *testing.T, step, name string, lost *atomic.Bool) {
 	}
 	n.wait(t)
 	n.launch(t)
-	// A sandbox that was complete, with only its answer missing, is kept; else none is.
-	complete := slices.Contains([]string{"complete", "hosts", "refresh", "answer"}, step)
+	// A sandbox that was complete, with only its answer missing, is kept; else none is. At
+	// "inspect" it may have been attached beside the start.
+	complete := slices.Contains([]string{"inspect", "complete", "hosts", "refresh", "answer"}, step)
 	for _, s := range n.list(t) {
 		if s.GetMetadata().GetName() != name {
 			continue

@@ -42,7 +42,10 @@ type sandbox struct {
 }
 
 func config(name string) *cri.PodSandboxConfig {
-	return &cri.PodSandboxConfig{Metadata: &cri.PodSandboxMetadata{Name: name, Namespace: "default", Uid: "uid-" + name}}
+	return &cri.PodSandboxConfig{
+		Metadata: &cri.PodSandboxMetadata{Name: name, Namespace: "default", Uid: "uid-" + name},
+		Linux:    &cri.LinuxPodSandboxConfig{CgroupParent: "/" + os.Getenv("MASCRI_TEST_CGROUP") + "/" + name},
+	}
 }
 
 // runPod runs a pod by the API.
