@@ -65,7 +65,7 @@ func TestMendingANode(t *testing.T) {
 	if !netlab.Isolate(t) {
 		return
 	}
-	netlab.Run(t, "sysctl -qw net.ipv4.ip_forward=0")
+	netlab.Run(t, "echo 0 > /proc/sys/net/ipv4/ip_forward")
 	socket := serve(t, server{name: "mascri"})
 	if err := os.Chmod(socket, 0o666); err != nil {
 		t.Fatal(err)
