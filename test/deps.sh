@@ -19,6 +19,7 @@ nft nftables
 ip iproute2
 nsenter util-linux
 busybox busybox-static
+ps procps
 gcc gcc
 git git
 "
