@@ -113,6 +113,14 @@ func (d *daemon) connected(ctx context.Context) {
 	}
 }
 
+// watchOOMKills does without the kernel's log where it can't be read.
+func (d *daemon) watchOOMKills(ctx context.Context) error {
+	if err := d.engine.WatchOOMKills(ctx); ctx.Err() == nil {
+		d.log.Warn("a container killed for want of memory may be told as one that failed, where Docker misses it", "error", err)
+	}
+	return nil
+}
+
 // drainPatience is how long the end of a container may be kept from being seen until its
 // log file is complete, which takes long only on a disk that is full or broken.
 const drainPatience = 5 * time.Second
@@ -156,7 +164,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, parts := errgroup.WithContext(parts)
-	for _, part := range []func(context.Context) error{d.health.Run, d.index.Run, d.network.Run, d.logs.Run, d.stats.Run, d.streams.Run, d.metrics.Run, d.cri.Run} {
+	for _, part := range []func(context.Context) error{d.health.Run, d.index.Run, d.network.Run, d.logs.Run, d.stats.Run, d.streams.Run, d.metrics.Run, d.cri.Run, d.watchOOMKills} {
 		group.Go(func() error { return part(parts) })
 	}
 	group.Go(func() error { return server.Serve(listener) })

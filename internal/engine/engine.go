@@ -38,6 +38,7 @@ type Engine struct {
 	// a new one.
 	current  atomic.Pointer[connection]
 	oomFloor func() int
+	oomKills *oomKills
 	foreign  sync.Map      // ids of foreign containers that were logged
 	configs  sync.Map      // ocispec.Image of images, by id
 	users    sync.Map      // translate.Accounts of images, by id
@@ -56,7 +57,7 @@ type connection struct {
 // New returns an Engine. It does no I/O; ErrInvalidArgument tells of a host that
 // can't be parsed.
 func New(options Options) (*Engine, error) {
-	e := &Engine{host: options.Host, instance: options.Instance, sharedShims: options.SharedShims, log: options.Logger, observe: options.Observe}
+	e := &Engine{host: options.Host, instance: options.Instance, sharedShims: options.SharedShims, log: options.Logger, observe: options.Observe, oomKills: newOOMKills()}
 	if e.observe == nil {
 		e.observe = func(string, time.Duration, string) {}
 	}

@@ -53,6 +53,8 @@ func (e *Engine) Hints(ctx context.Context, emit func(pod.Hint)) error {
 			if hint, ok := e.hint(message); ok {
 				emit(hint)
 			}
+		case id := <-e.oomKills.new:
+			emit(pod.Hint{Kind: pod.HintChanged, ID: id})
 		case err := <-stream.Err:
 			return e.failed("watch events", err)
 		}

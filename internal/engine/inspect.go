@@ -115,7 +115,9 @@ func (e *Engine) inspect(ctx context.Context, c *connection, idOrName string) (p
 		return pod.Item{}, fmt.Errorf("%s: %w", what, err)
 	}
 	if label.Kind == pod.KindContainer {
-		return pod.Item{Container: workload(in, label, times, c.facts.RootDir)}, nil
+		workload := workload(in, label, times, c.facts.RootDir)
+		workload.OOMKilled = workload.OOMKilled || e.oomKills.has(in.ID)
+		return pod.Item{Container: workload}, nil
 	}
 	return pod.Item{Sandbox: sandbox(in, label, times)}, nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -63,11 +64,14 @@ func observedEngine(t *testing.T, handler http.HandlerFunc) (*Engine, *[]seen) {
 	})}
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { server.Close() })
+	var mu sync.Mutex
 	var calls []seen
 	e, err := New(Options{Host: "unix://" + socket, Logger: slog.New(slog.DiscardHandler), Observe: func(operation string, took time.Duration, failure string) {
 		if took <= 0 {
 			t.Errorf("%s took %v", operation, took)
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		calls = append(calls, seen{operation, failure})
 	}})
 	if err != nil {
