@@ -88,7 +88,7 @@ func TestChainsOfStandardPlugins(t *testing.T) {
 			if strings.HasPrefix(c.needs, "vlan") {
 				netlab.Run(t, "ip -n outside link add link eth0 name eth0.7 type vlan id 7; ip -n outside addr add 10.77.0.2/24 dev eth0.7; ip -n outside link set eth0.7 up")
 			}
-			n := newNode(t)
+			n := newPlainNode(t)
 			plugins := strings.ReplaceAll(c.plugins, "IPAM", n.ipam)
 			n.write("10-chain.conflist", fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "podnet", "plugins": [%s]}`, plugins))
 			n.start()

@@ -79,8 +79,16 @@ type node struct {
 	log     *syncWriter
 }
 
-// newNode makes an empty node. Its Network is made by start.
+// newNode makes an empty node with the chaos plugin, too. Its Network is made by start.
 func newNode(t *testing.T) *node {
+	t.Helper()
+	n := newPlainNode(t)
+	n.cfg.BinDirs = append(n.cfg.BinDirs, chaosDir(t))
+	return n
+}
+
+// newPlainNode makes one that has the standard plugins alone, and needs no Go to be made.
+func newPlainNode(t *testing.T) *node {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: real plugins make interfaces")
@@ -97,7 +105,7 @@ func newNode(t *testing.T) *node {
 	n := &node{t: t, ipam: filepath.Join(dir, "ipam"), forward: &fakeForwarder{}, log: &syncWriter{}}
 	n.cfg = Config{
 		ConfigDir: filepath.Join(dir, "net.d"),
-		BinDirs:   []string{plugins, chaosDir(t)},
+		BinDirs:   []string{plugins},
 		StateDir:  filepath.Join(dir, "state"),
 		NetnsDir:  "/run/netns",
 		Forward:   n.forward,
