@@ -93,25 +93,7 @@ func TestEveryCommandThatPrintsJSONHasItsSchemaInDocs(t *testing.T) {
 // wantSchema validates what a command printed against the schema in docs.
 func wantSchema(t *testing.T, command, output string) {
 	t.Helper()
-	file, err := os.ReadFile(filepath.Join("../../docs/schema", schemaName(command)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var schema jsonschema.Schema
-	if err := json.Unmarshal(file, &schema); err != nil {
-		t.Fatal(err)
-	}
-	resolved, err := schema.Resolve(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var value any
-	if err := json.Unmarshal([]byte(output), &value); err != nil {
-		t.Fatal(err)
-	}
-	if err := resolved.Validate(value); err != nil {
-		t.Errorf("mascri %s: %v in\n%s", command, err, output)
-	}
+	golden.Schema(t, filepath.Join("../../docs/schema", schemaName(command)), output)
 }
 
 func TestWhatIsPrintedIsOfTheSchema(t *testing.T) {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/mascri/mascri/internal/rtnetlink"
 )
 
 // procSys is where the kernel's settings are.
@@ -70,7 +72,7 @@ func dotted(name string) string {
 
 func lookAtKernel() kernel {
 	k := kernel{sysctls: map[string]string{}}
-	links, err := netlink.LinkList()
+	links, err := rtnetlink.Dump(netlink.LinkList)
 	if err != nil {
 		return k
 	}
@@ -86,7 +88,7 @@ func lookAtKernel() kernel {
 		}
 		k.links = append(k.links, found)
 	}
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+	routes, err := rtnetlink.Dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		routes = nil
 	}

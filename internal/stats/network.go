@@ -10,6 +10,7 @@ import (
 
 	"github.com/mascri/mascri/internal/netns"
 	"github.com/mascri/mascri/internal/pod"
+	"github.com/mascri/mascri/internal/rtnetlink"
 )
 
 // networkUsage reads the counters of the interfaces in the network namespace that is
@@ -22,7 +23,7 @@ func networkUsage(path string) (*pod.NetworkUsage, error) {
 			return err
 		}
 		defer handle.Close()
-		links, err := handle.LinkList()
+		links, err := rtnetlink.Dump(handle.LinkList)
 		if err != nil {
 			return err
 		}

@@ -2,41 +2,22 @@ package e2e
 
 import (
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/jsonschema-go/jsonschema"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mascri/mascri/internal/engine/enginetest"
+	"github.com/mascri/mascri/internal/golden"
 	"github.com/mascri/mascri/internal/podview"
 )
 
 // wantSchema validates what a command printed against its schema in docs.
 func wantSchema(t *testing.T, name, output string) {
 	t.Helper()
-	text, err := os.ReadFile(repo(t, filepath.Join("docs/schema", name+".json")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var schema jsonschema.Schema
-	if err := json.Unmarshal(text, &schema); err != nil {
-		t.Fatal(err)
-	}
-	resolved, err := schema.Resolve(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var value any
-	if err := json.Unmarshal([]byte(output), &value); err != nil {
-		t.Fatalf("%s: %v in\n%s", name, err, output)
-	}
-	if err := resolved.Validate(value); err != nil {
-		t.Errorf("%s: %v in\n%s", name, err, output)
-	}
+	golden.Schema(t, repo(t, filepath.Join("docs/schema", name+".json")), output)
 }
 
 // asJSON runs a command of mascri, whose output is of its schema.
