@@ -39,7 +39,7 @@ func TestIPRunsWithoutPrivileges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			host := enginetest.Start(t, engine.version, engine.flags...)
-			if got := docker(t, host, built.archive, "load"); !strings.Contains(got, built.ref) {
+			if got := docker(t, host, whole(t, built), "load"); !strings.Contains(got, built.ref) {
 				t.Fatalf("docker load says %q, want it to name %s", got, built.ref)
 			}
 			id := docker(t, host, nil, "run", "--detach", "--network", "none", "--read-only", "--user", "65535:65535", "--group-add", "1234",

@@ -8,6 +8,7 @@ import (
 	"io"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -37,12 +38,23 @@ func entries(t *testing.T, r io.Reader) (content map[string]string, headers map[
 	}
 }
 
+func whole(t *testing.T, i image) []byte {
+	t.Helper()
+	archive := i.archive()
+	defer archive.Close()
+	data, err := io.ReadAll(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
 func TestArchive(t *testing.T) {
 	built, err := build(rootfs(), "arm64")
 	if err != nil {
 		t.Fatal(err)
 	}
-	outer, _ := entries(t, bytes.NewReader(built.archive))
+	outer, _ := entries(t, built.archive())
 	var manifest []struct {
 		Config   string
 		RepoTags []string
@@ -89,7 +101,7 @@ func TestRefFollowsContent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if first.ref != again.ref || !bytes.Equal(first.archive, again.archive) {
+	if first.ref != again.ref || !bytes.Equal(whole(t, first), whole(t, again)) {
 		t.Errorf("two images of the same files differ: %s and %s", first.ref, again.ref)
 	}
 	changed := rootfs()
@@ -101,6 +113,36 @@ func TestRefFollowsContent(t *testing.T) {
 	if first.ref == other.ref {
 		t.Errorf("other files, same image: %s", other.ref)
 	}
+}
+
+// A file that is not as long as it was makes no archive that could be taken for one.
+func TestArchiveOfAFileThatChanged(t *testing.T) {
+	files := rootfs()
+	built, err := build(files, "amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files["ip"].Data = []byte("longer than the ip")
+	if _, err := io.ReadAll(built.archive()); err == nil {
+		t.Error("no error")
+	}
+}
+
+// Whoever closes it in the middle leaves nothing behind.
+func TestArchiveIsClosedBeforeItsEnd(t *testing.T) {
+	built, err := build(rootfs(), "amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) { // which fails where a goroutine is left
+		archive := built.archive()
+		if _, err := archive.Read(make([]byte, 10)); err != nil {
+			t.Fatal(err)
+		}
+		if err := archive.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 func TestBuiltWithoutFiles(t *testing.T) {
