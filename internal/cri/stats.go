@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -110,15 +111,18 @@ func (s *Server) listPodStats(ctx context.Context, filter *cri.PodSandboxStatsFi
 // forEach calls f for each item, on all CPUs, and returns what it returned in order.
 func forEach[T, R any](ctx context.Context, items []T, f func(T) R) ([]R, error) {
 	results := make([]R, len(items))
+	var next atomic.Int64
 	var group errgroup.Group
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i, item := range items {
+	for range min(runtime.GOMAXPROCS(0), len(items)) {
 		group.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= len(items) {
+					return nil
+				}
+				results[i] = f(items[i])
 			}
-			results[i] = f(item)
-			return nil
+			return ctx.Err()
 		})
 	}
 	return results, group.Wait()

@@ -12,13 +12,22 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/mascri/mascri/internal/pod"
 	"github.com/mascri/mascri/internal/stats"
 )
 
-// BenchmarkStats asks about 250 containers, each in a cgroup of the real kernel's.
-func BenchmarkStats(b *testing.B) {
+// BenchmarkLists asks about 250 pods with a container each, in a cgroup of the real kernel's.
+func BenchmarkLists(b *testing.B) {
 	index, client := benchNode(b, 250)
 	for name, ask := range map[string]func() error{
+		"ListPodSandbox": func() error {
+			_, err := client.ListPodSandbox(b.Context(), &runtimeapi.ListPodSandboxRequest{})
+			return err
+		},
+		"ListContainers": func() error {
+			_, err := client.ListContainers(b.Context(), &runtimeapi.ListContainersRequest{})
+			return err
+		},
 		"ContainerStats": func() error {
 			_, err := client.ContainerStats(b.Context(), &runtimeapi.ContainerStatsRequest{ContainerId: index.containers[0].ID})
 			return err
@@ -85,6 +94,7 @@ func benchNode(b *testing.B, n int) (*shelf, runtimeapi.RuntimeServiceClient) {
 		c := shelved("pod", id, map[string]string{"app": "web"})
 		c.PID = i + 1
 		index.containers = append(index.containers, c)
+		index.sandboxes = append(index.sandboxes, pod.Sandbox{ID: id, Config: podConfig(fmt.Sprint("pod-", i)), Running: true, PID: i + 1})
 	}
 	usage := stats.New(stats.Options{Proc: proc, Cgroups: "/sys/fs/cgroup", Logger: slog.New(slog.DiscardHandler)})
 	return index, serveShelf(b, index, usage)

@@ -43,13 +43,13 @@ func (r *reader) cpuDetailsV1(cpuacct, cpu string) (d pod.CPUDetails) {
 	user, _ := r.number(cpuacct, "cpuacct.usage_user")
 	system, _ := r.number(cpuacct, "cpuacct.usage_sys")
 	d.User, d.System = time.Duration(user), time.Duration(system)
-	fields(r.text(cpu, "cpu.stat"), func(key string, n uint64) { throttled(&d, key, n) })
+	fields(r.text(cpu, "cpu.stat"), func(key []byte, n uint64) { throttled(&d, key, n) })
 	return d
 }
 
 func (r *reader) cpuDetailsV2(dir string) (d pod.CPUDetails) {
-	fields(r.text(dir, "cpu.stat"), func(key string, n uint64) {
-		switch key {
+	fields(r.text(dir, "cpu.stat"), func(key []byte, n uint64) {
+		switch string(key) {
 		case "user_usec":
 			d.User = time.Duration(n) * time.Microsecond
 		case "system_usec":
@@ -61,14 +61,14 @@ func (r *reader) cpuDetailsV2(dir string) (d pod.CPUDetails) {
 }
 
 // throttled takes what both versions have in cpu.stat, where the CPU can be limited.
-func throttled(d *pod.CPUDetails, key string, n uint64) {
-	if key == "nr_periods" {
+func throttled(d *pod.CPUDetails, key []byte, n uint64) {
+	if string(key) == "nr_periods" {
 		d.Throttling = &pod.Throttling{Periods: n}
 	}
 	if d.Throttling == nil {
 		return
 	}
-	switch key {
+	switch string(key) {
 	case "nr_throttled":
 		d.Throttling.Throttled = n
 	case "throttled_time":
@@ -87,8 +87,8 @@ func (r *reader) count(dir, name string) *uint64 {
 }
 
 func (r *reader) memoryDetailsV1(dir string) (d pod.MemoryDetails) {
-	fields(r.text(dir, "memory.stat"), func(key string, n uint64) {
-		switch key {
+	fields(r.text(dir, "memory.stat"), func(key []byte, n uint64) {
+		switch string(key) {
 		case "total_cache":
 			d.Cache = n
 		case "total_mapped_file":
@@ -98,8 +98,8 @@ func (r *reader) memoryDetailsV1(dir string) (d pod.MemoryDetails) {
 	d.Kernel = r.count(dir, "memory.kmem.usage_in_bytes")
 	d.Most = r.count(dir, "memory.max_usage_in_bytes")
 	d.LimitHits = r.count(dir, "memory.failcnt")
-	fields(r.text(dir, "memory.oom_control"), func(key string, n uint64) {
-		if key == "oom_kill" {
+	fields(r.text(dir, "memory.oom_control"), func(key []byte, n uint64) {
+		if string(key) == "oom_kill" {
 			d.OOMKills = &n
 		}
 	})
@@ -108,8 +108,8 @@ func (r *reader) memoryDetailsV1(dir string) (d pod.MemoryDetails) {
 
 func (r *reader) memoryDetailsV2(dir string) (d pod.MemoryDetails) {
 	var parts uint64 // of the kernel's, where it does not sum them up, before Linux 5.18
-	fields(r.text(dir, "memory.stat"), func(key string, n uint64) {
-		switch key {
+	fields(r.text(dir, "memory.stat"), func(key []byte, n uint64) {
+		switch string(key) {
 		case "file":
 			d.Cache = n
 		case "file_mapped":
@@ -124,8 +124,8 @@ func (r *reader) memoryDetailsV2(dir string) (d pod.MemoryDetails) {
 		d.Kernel = &parts
 	}
 	d.Most = r.count(dir, "memory.peak")
-	fields(r.text(dir, "memory.events"), func(key string, n uint64) {
-		switch key {
+	fields(r.text(dir, "memory.events"), func(key []byte, n uint64) {
+		switch string(key) {
 		case "max":
 			d.LimitHits = &n
 		case "oom_kill":

@@ -22,6 +22,7 @@ type group struct {
 	v1      map[string]string // its directories by controller in cgroup v1
 	// upperDir is where the overlay keeps what the container writes; "" for none.
 	upperDir string
+	kept     kept
 }
 
 func isUnified(root string) bool {

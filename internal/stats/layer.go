@@ -24,6 +24,7 @@ const (
 // layer is what is known of the directory that a container writes to.
 type layer struct {
 	dir    string
+	root   string // of the file system that dir is on; "": not known yet
 	queued bool
 	at     time.Time // when it was measured; zero: never
 	usage  *pod.LayerUsage
@@ -52,11 +53,11 @@ func (s *Stats) measure(ctx context.Context, id string) (rest time.Duration) {
 		s.mu.Unlock()
 		return 0
 	}
-	dir := k.layer.dir
+	dir, root := k.layer.dir, k.layer.root
 	s.mu.Unlock()
 
 	began := time.Now()
-	usage, err := diskUsage(ctx, dir)
+	usage, err := diskUsage(ctx, dir, root)
 	now := time.Now()
 	if err != nil && ctx.Err() == nil {
 		s.opts.Logger.Debug("a container's layer could not be measured", "container", id, "file", dir, "error", err)
@@ -65,15 +66,21 @@ func (s *Stats) measure(ctx context.Context, id string) (rest time.Duration) {
 	defer s.mu.Unlock()
 	k.layer.queued, k.layer.at = false, now
 	if err == nil {
+		if k.layer.dir == dir {
+			k.layer.root = usage.MountPoint
+		}
 		k.layer.usage = &pod.LayerUsage{Filesystem: usage, At: now}
 	}
 	return min(9*now.Sub(began), restMost)
 }
 
-// diskUsage adds up a directory. What is removed meanwhile counts or not.
-func diskUsage(ctx context.Context, root string) (usage pod.Filesystem, err error) {
-	if usage.MountPoint, err = mountPoint(root); err != nil {
-		return usage, err
+// diskUsage adds up the directory root, which is on the file system mounted at mounted, if
+// that is known. What is removed meanwhile counts or not.
+func diskUsage(ctx context.Context, root, mounted string) (usage pod.Filesystem, err error) {
+	if usage.MountPoint = mounted; mounted == "" {
+		if usage.MountPoint, err = mountPoint(root); err != nil {
+			return usage, err
+		}
 	}
 	linked := map[uint64]bool{} // inodes of more than one name
 	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {

@@ -18,12 +18,16 @@ const unlimited = 1 << 62
 // containers, each with a dozen files.
 type reader struct {
 	buffer [16 << 10]byte
+	kept   *kept // files of the cgroup that is being read; nil: none stays open
 }
 
 // text returns a file's content, valid until the next call, or nil where there is none.
 func (r *reader) text(dir, name string) []byte {
 	if dir == "" { // a controller that is not in use
 		return nil
+	}
+	if r.kept != nil {
+		return r.kept.text(r.buffer[:], dir, name)
 	}
 	fd, err := unix.Open(filepath.Join(dir, name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -32,10 +36,7 @@ func (r *reader) text(dir, name string) []byte {
 	defer unix.Close(fd)
 	n := 0
 	for n < len(r.buffer) {
-		m, err := unix.Read(fd, r.buffer[n:])
-		if err == unix.EINTR {
-			continue
-		}
+		m, err := readAt(fd, r.buffer[n:], n)
 		if err != nil { // such as of a cgroup being removed, or of pressure that is not counted
 			return nil
 		}
@@ -67,12 +68,21 @@ func (r *reader) limit(dir, name string) *uint64 {
 	return &n
 }
 
-// fields calls f for each line that is a key and a number.
-func fields(text []byte, f func(key string, n uint64)) {
-	for line := range bytes.Lines(text) {
-		key, value, found := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(" "))
-		if n, err := strconv.ParseUint(string(value), 10, 64); found && err == nil {
-			f(string(key), n)
+// fields calls f for each line that is a key and a number; the key is valid until f returns.
+func fields(text []byte, f func(key []byte, n uint64)) {
+	for len(text) > 0 {
+		line := text
+		if end := bytes.IndexByte(text, '\n'); end >= 0 {
+			line, text = text[:end], text[end+1:]
+		} else {
+			text = nil
+		}
+		at := bytes.IndexByte(line, ' ')
+		if at < 0 {
+			continue
+		}
+		if n, err := strconv.ParseUint(string(line[at+1:]), 10, 64); err == nil {
+			f(line[:at], n)
 		}
 	}
 }
@@ -119,6 +129,10 @@ func (r *reader) pressure(dir, name string) *pod.Pressure {
 
 // read returns errGone where nothing of the cgroup is left.
 func (g *group) read(r *reader) (*pod.Usage, error) {
+	g.kept.mu.Lock()
+	defer g.kept.mu.Unlock()
+	r.kept = &g.kept
+	defer func() { r.kept = nil }()
 	usage := &pod.Usage{At: time.Now()}
 	if g.unified != "" {
 		usage.CPU, usage.Memory = r.cpuV2(g.unified), r.memoryV2(g.unified)
@@ -147,8 +161,8 @@ func (r *reader) memoryV1(dir string) *pod.MemoryUsage {
 		return nil
 	}
 	m.Limit = r.limit(dir, "memory.limit_in_bytes")
-	fields(r.text(dir, "memory.stat"), func(key string, n uint64) {
-		switch key { // of the cgroup and those below
+	fields(r.text(dir, "memory.stat"), func(key []byte, n uint64) {
+		switch string(key) { // of the cgroup and those below
 		case "total_rss":
 			m.RSS = n
 		case "total_inactive_file":
@@ -158,7 +172,8 @@ func (r *reader) memoryV1(dir string) *pod.MemoryUsage {
 		case "total_pgmajfault":
 			m.MajorPageFaults = n
 		case "total_swap": // where the kernel accounts for swap
-			m.Swap = &n
+			swap := n // that n need not be allocated for each line
+			m.Swap = &swap
 		}
 	})
 	if m.Swap != nil {
@@ -172,8 +187,8 @@ func (r *reader) memoryV1(dir string) *pod.MemoryUsage {
 
 func (r *reader) cpuV2(dir string) *pod.CPUUsage {
 	var cpu *pod.CPUUsage
-	fields(r.text(dir, "cpu.stat"), func(key string, n uint64) {
-		if key == "usage_usec" {
+	fields(r.text(dir, "cpu.stat"), func(key []byte, n uint64) {
+		if string(key) == "usage_usec" {
 			cpu = &pod.CPUUsage{Total: time.Duration(n) * time.Microsecond}
 		}
 	})
@@ -190,8 +205,8 @@ func (r *reader) memoryV2(dir string) *pod.MemoryUsage {
 		return nil
 	}
 	m.Limit = r.limit(dir, "memory.max")
-	fields(r.text(dir, "memory.stat"), func(key string, n uint64) {
-		switch key {
+	fields(r.text(dir, "memory.stat"), func(key []byte, n uint64) {
+		switch string(key) {
 		case "anon":
 			m.RSS = n
 		case "inactive_file":

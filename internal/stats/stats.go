@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mascri/mascri/internal/pod"
@@ -13,7 +14,9 @@ import (
 const (
 	// A rate over less is noise: the kernel accounts in ticks.
 	rateOver = time.Second
-	// What nobody asked about for so long is forgotten.
+	// The files of what nobody asked about for so long are closed,
+	closeAfter = time.Minute
+	// and all of it is forgotten after
 	forgetAfter = 10 * time.Minute
 )
 
@@ -27,9 +30,10 @@ type Options struct {
 // Stats is safe for concurrent use.
 type Stats struct {
 	opts    Options
-	unified bool        // cgroup v2
-	due     chan string // ids of containers whose layer is to be measured
-	readers sync.Pool   // of *reader
+	unified bool         // cgroup v2
+	due     chan string  // ids of containers whose layer is to be measured
+	readers sync.Pool    // of *reader
+	files   atomic.Int64 // how many more may be kept open
 
 	mu    sync.Mutex // guards all following fields
 	known map[string]*known
@@ -45,10 +49,12 @@ type known struct {
 
 // New returns the statistics of this node. Run measures layers.
 func New(opts Options) *Stats {
-	return &Stats{
+	s := &Stats{
 		opts: opts, unified: isUnified(opts.Cgroups), due: make(chan string, layersDue),
 		readers: sync.Pool{New: func() any { return new(reader) }}, known: map[string]*known{},
 	}
+	s.files.Store(keepMost())
+	return s
 }
 
 // Container returns what c uses. It never fails: what can't be read is left out.
@@ -56,6 +62,8 @@ func (s *Stats) Container(c pod.Container) pod.ContainerUsage {
 	var usage pod.ContainerUsage
 	if c.Running {
 		usage.Usage = s.read(c.ID, func() (*group, error) { return s.container(c.PID, c.ID) })
+	} else {
+		s.remember(c.ID, nil)
 	}
 	usage.Layer = s.layer(c.ID)
 	return usage
@@ -103,8 +111,8 @@ func (s *Stats) parent(sandbox pod.Sandbox, containers []pod.Container) (usage *
 		return nil, fmt.Errorf("no process runs in sandbox %s", sandbox.ID)
 	}
 	usage = s.read(sandbox.ID, find)
-	if usage != nil {
-		processes = s.remembered(sandbox.ID).processes()
+	if g := s.remembered(sandbox.ID); usage != nil && g != nil {
+		processes = g.processes()
 	}
 	return usage, processes
 }
@@ -149,6 +157,7 @@ func (s *Stats) read(id string, find func() (*group, error)) *pod.Usage {
 			s.setRate(id, usage)
 			return usage
 		}
+		s.remember(id, nil) // it is gone
 	}
 	usage, err := s.readFound(id, find)
 	if err == nil {
@@ -195,13 +204,23 @@ func (s *Stats) remembered(id string) *group {
 	return s.about(id).group
 }
 
+// remember takes g, nil for none, for the cgroup of id from now on, and keeps its files open.
 func (s *Stats) remember(id string, g *group) {
+	if g != nil {
+		g.kept.keep(&s.files)
+	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	k := s.about(id)
+	before := k.group
 	k.group = g
-	if g.upperDir != "" {
-		k.layer.dir = g.upperDir
+	if g != nil && g.upperDir != "" {
+		if k.layer.dir != g.upperDir {
+			k.layer.dir, k.layer.root = g.upperDir, ""
+		}
+	}
+	s.mu.Unlock()
+	if before != nil {
+		before.kept.close()
 	}
 }
 
@@ -216,7 +235,7 @@ func (s *Stats) setRate(id string, usage *pod.Usage) {
 
 // Run measures the layers of containers that were asked about, until ctx ends.
 func (s *Stats) Run(ctx context.Context) error {
-	tick := time.NewTicker(forgetAfter)
+	tick := time.NewTicker(closeAfter)
 	defer tick.Stop()
 	for {
 		select {
@@ -234,13 +253,23 @@ func (s *Stats) Run(ctx context.Context) error {
 	}
 }
 
+// forget closes and forgets what nobody asked about for long.
 func (s *Stats) forget() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	var unasked []*group
 	for id, k := range s.known {
-		if time.Since(k.asked) > forgetAfter {
+		since := time.Since(k.asked)
+		if since > closeAfter && k.group != nil {
+			unasked = append(unasked, k.group)
+			k.group = nil
+		}
+		if since > forgetAfter {
 			delete(s.known, id)
 		}
+	}
+	s.mu.Unlock()
+	for _, g := range unasked {
+		g.kept.close()
 	}
 }
 

@@ -182,25 +182,6 @@ func TestWhatDoesNotRun(t *testing.T) {
 	}
 }
 
-// A cgroup that is remembered is looked for again once it is gone.
-func TestCgroupThatMoved(t *testing.T) {
-	m := newMachine(t)
-	m.write("cgroup/cgroup.controllers", "")
-	m.process(7, "0::/one/"+webID+"\n", "")
-	m.group("one/"+webID, map[string]string{"cpu.stat": "usage_usec 1\n"})
-	s := m.stats()
-	if got := s.Container(container(webID, 7)); got.Usage == nil {
-		t.Fatal("not read")
-	}
-	m.remove("cgroup/one")
-	if got := s.Container(container(webID, 7)); got.Usage != nil {
-		t.Errorf("usage of a cgroup that is gone: %v", got.Usage)
-	}
-	m.process(8, "0::/two/"+webID+"\n", "")
-	m.group("two/"+webID, map[string]string{"cpu.stat": "usage_usec 2\n"})
-	wantUsage(t, s.Container(container(webID, 8)).Usage, &pod.Usage{CPU: &pod.CPUUsage{Total: 2000}})
-}
-
 func TestPodWithACgroupOfItsOwn(t *testing.T) {
 	m := newMachine(t)
 	m.write("cgroup/cgroup.controllers", "")
