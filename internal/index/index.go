@@ -58,6 +58,10 @@ type Index struct {
 	drift   uint64
 	unread  map[string]bool // ids that the engine has, but could not inspect so far
 
+	// What lists answer until something changes, newest first; nil: to be made.
+	sandboxes  []pod.Sandbox
+	containers []pod.Container
+
 	watchers map[chan pod.Change]bool
 	toldAt   time.Time // of the last change that they were told of
 }
@@ -131,6 +135,7 @@ func (x *Index) finish(id string, ticket uint64, item pod.Item, present bool) bo
 	if ticket > e.applied {
 		changed = e.present != present || present && !same(e.item, item)
 		e.item, e.present, e.applied = item, present, ticket
+		x.unlist()
 		if changed {
 			x.tell(e)
 		}
@@ -169,6 +174,7 @@ func (x *Index) Hide(name string) (reveal func()) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.hidden[name]++
+	x.unlist()
 	if len(x.watchers) == 0 { // one that nobody watched come is new when it is revealed
 		x.ofName(name, func(e *entry) { e.told = pod.Item{} })
 	}
@@ -177,10 +183,14 @@ func (x *Index) Hide(name string) (reveal func()) {
 		defer x.mu.Unlock()
 		if x.hidden[name]--; x.hidden[name] == 0 {
 			delete(x.hidden, name)
+			x.unlist()
 			x.ofName(name, x.tell)
 		}
 	})
 }
+
+// unlist makes the next lists anew; x.mu must be held.
+func (x *Index) unlist() { x.sandboxes, x.containers = nil, nil }
 
 // ofName calls f for the entry of that engine name, if there is one; x.mu must be held.
 func (x *Index) ofName(name string, f func(*entry)) {

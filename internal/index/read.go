@@ -11,18 +11,27 @@ import (
 	"github.com/mascri/mascri/internal/pod"
 )
 
-// Sandboxes returns all sandboxes that are not hidden, newest first.
+// Sandboxes returns all sandboxes that are not hidden, newest first. Others are given the
+// same slice, which must not be changed.
 func (x *Index) Sandboxes() []pod.Sandbox {
-	list := all(x, pickSandbox)
-	newestFirst(list, func(s pod.Sandbox) (time.Time, string) { return s.CreatedAt, s.ID })
-	return list
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.sandboxes == nil {
+		x.sandboxes = all(x, pickSandbox)
+		newestFirst(x.sandboxes, func(s pod.Sandbox) (time.Time, string) { return s.CreatedAt, s.ID })
+	}
+	return x.sandboxes
 }
 
-// Containers returns all workload containers that are not hidden, newest first.
+// Containers is Sandboxes for workload containers.
 func (x *Index) Containers() []pod.Container {
-	list := all(x, pickContainer)
-	newestFirst(list, containerKey)
-	return list
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.containers == nil {
+		x.containers = all(x, pickContainer)
+		newestFirst(x.containers, containerKey)
+	}
+	return x.containers
 }
 
 // Size counts the sandboxes and containers that are not hidden.
@@ -57,9 +66,8 @@ func containerKey(c pod.Container) (time.Time, string) { return c.CreatedAt, c.I
 func pickSandbox(i pod.Item) *pod.Sandbox     { return i.Sandbox }
 func pickContainer(i pod.Item) *pod.Container { return i.Container }
 
+// all returns a slice even where it is empty; x.mu must be held.
 func all[T any](x *Index, pick func(pod.Item) *T) []T {
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	list := make([]T, 0, len(x.entries))
 	for _, e := range x.entries {
 		if value := pick(e.item); value != nil && x.visible(e) {
