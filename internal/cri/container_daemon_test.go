@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -104,6 +105,13 @@ func (d *daemon) containers(t *testing.T, filter *runtimeapi.ContainerFilter) st
 			t.Fatal(err)
 		}
 		streamed = append(streamed, batch.GetContainers()...)
+	}
+	again, err := d.ListContainers(t.Context(), &runtimeapi.ListContainersRequest{Filter: filter})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !proto.Equal(list, again) { // something changed meanwhile, in the middle of which was the stream
+		return d.containers(t, filter)
 	}
 	if diff := cmp.Diff(list.GetContainers(), streamed, protocmp.Transform()); diff != "" {
 		t.Errorf("filter %v (-listed +streamed)\n%s", filter, diff)

@@ -65,7 +65,7 @@ func startDaemon(t *testing.T, l life) *daemon {
 	monitor := health.New(l.engine, log)
 	idx := index.New(index.Options{Source: l.engine, Logger: log, Changed: func(id string) { server.Changed(id) }, Connected: func(context.Context) {}})
 	server = cri.New(cri.Options{
-		Engine: l.engine, Containers: l.engine, Execs: fakeExecs{}, Streams: fakeStreams{}, Images: l.engine, Limits: l.limits, Births: l.births, Logs: l.logs, Network: l.network, Index: idx, Health: monitor, Logger: log,
+		Engine: l.engine, Containers: l.engine, Execs: fakeExecs{}, Streams: fakeStreams{}, Images: l.engine, Limits: l.limits, Births: l.births, Logs: l.logs, Network: l.network, Usage: fakeUsage{}, Index: idx, Health: monitor, Logger: log,
 		Version: "1.2.3", FilesDir: filepath.Join(l.dir, "sandboxes"), UpdatesDir: filepath.Join(l.dir, "updates"), Instance: instance, Config: map[string]string{"socket": "/x"},
 		SandboxImage: "pause:test", ImageArchive: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("tar")), nil },
 	})
