@@ -159,9 +159,9 @@ test-rules: bin/promtool ## Check the alert rules in contrib/ by promtool (which
 	bin/promtool test rules contrib/prometheus/mascri.rules.test.yml
 
 .PHONY: bench
-bench: deps build ## Measure MasCRI beside containerd (some 40 minutes), and write docs/benchmarks
+bench: deps build ## Measure MasCRI beside containerd (some 25 minutes), and write docs/benchmarks (ARGS=-h tells of flags, as for other runtimes)
 	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
-	go run ./bench
+	go run ./bench $(ARGS)
 
 .PHONY: soak
 soak: deps build ## Take 2,000 pods through their lives (CYCLES=n for others), and write what they left to docs/benchmarks
@@ -172,6 +172,11 @@ soak: deps build ## Take 2,000 pods through their lives (CYCLES=n for others), a
 test-many: deps build ## Run 300 pods on one bridge (PODS=n for others), and print times and memory
 	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
 	MASCRI_TEST_PODS=$(or $(PODS),300) go test -v -count=1 -timeout 30m -run '^TestManyPodsOnOneBridge$$' ./test/e2e
+
+.PHONY: test-events
+test-events: deps build ## Compare container events with polling over 5,000 transitions (TRANSITIONS=n for others)
+	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
+	MASCRI_TEST_TRANSITIONS=$(or $(TRANSITIONS),5000) go test -v -count=1 -timeout 30m -run '^TestEventsAgreeWithPolling$$' ./test/e2e
 
 # Another walk each time, unless told which.
 SEED   ?= $(shell date +%s)

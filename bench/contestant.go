@@ -20,12 +20,24 @@ type contestant struct {
 	pods *pods // nil where it is but a part of a pod
 }
 
+// whole are the contestants that run whole pods.
+func whole(contestants []contestant) []contestant {
+	return slices.DeleteFunc(slices.Clone(contestants), func(c contestant) bool { return c.pods == nil })
+}
+
+// own are those of them that this program started, so that it knows their processes.
+func own(contestants []contestant) []contestant {
+	return slices.DeleteFunc(whole(contestants), func(c contestant) bool { return c.pods.daemon == nil })
+}
+
 // about is how a contestant appears in the results.
 type about struct {
 	Name  string `json:"name"`
 	Title string `json:"title"`
 	// Pods: it runs whole pods. Else it is a part of that, for scale.
 	Pods bool `json:"pods"`
+	// NotMeasured are the measures that can't be had of it.
+	NotMeasured []string `json:"notMeasured,omitempty"`
 }
 
 // The contestant that the others are compared with, and the one that `ratios` is about.
@@ -132,11 +144,11 @@ func (p *place) mascri(ctx context.Context, n *node, engine string, conf []byte)
 	}
 	name := filepath.Base(n.dir)
 	if conf == nil {
-		return []contestant{{about{name, "MasCRI, engine " + version + ", its default network", true}, pods, pods}}, nil
+		return []contestant{{about{Name: name, Title: "MasCRI, engine " + version + ", its default network", Pods: true}, pods, pods}}, nil
 	}
 	return []contestant{
-		{about{name, "MasCRI, engine " + version, true}, pods, pods},
-		{about{"docker-" + version, "docker create + start (--net=none), engine " + version, false}, bare, nil},
+		{about{Name: name, Title: "MasCRI, engine " + version, Pods: true}, pods, pods},
+		{about{Name: "docker-" + version, Title: "docker create + start (--net=none), engine " + version}, bare, nil},
 	}, nil
 }
 
@@ -175,7 +187,7 @@ func (p *place) containerd(ctx context.Context, n *node, engine string, config f
 	if err != nil {
 		return nil, err
 	}
-	return []contestant{{about{filepath.Base(n.dir), "containerd " + plain(version.GetRuntimeVersion()), true}, pods, pods}}, nil
+	return []contestant{{about{Name: filepath.Base(n.dir), Title: "containerd " + plain(version.GetRuntimeVersion()), Pods: true}, pods, pods}}, nil
 }
 
 // plain is a version without what a distribution adds to it.

@@ -5,13 +5,17 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
 
+// turnLimit is how long one turn may take: a runtime that hangs must not hold up the rest.
+const turnLimit = 2 * time.Minute
+
 // turns gives each contestant a turn in each round. Their order is another one each
 // time, as the kernel is busy for a while with what the one before has left; it is the
-// same in each run.
+// same in each run. What was measured before an error is returned as well.
 func turns(ctx context.Context, what string, rounds int, contestants []contestant, turn func(context.Context, contestant, int) ([]sample, error)) ([]sample, error) {
 	var samples []sample
 	random := rand.New(rand.NewPCG(0, 0))
@@ -20,11 +24,12 @@ func turns(ctx context.Context, what string, rounds int, contestants []contestan
 			fmt.Fprintf(os.Stderr, "%s, round %d of %d, load %s\n", what, round, rounds, loadAverage())
 		}
 		for _, i := range random.Perm(len(contestants)) {
-			taken, err := turn(ctx, contestants[i], round)
-			if err != nil {
-				return nil, fmt.Errorf("%s, %s, round %d: %w", contestants[i].Name, what, round, err)
+			limited, cancel := context.WithTimeout(ctx, turnLimit)
+			taken, err := turn(limited, contestants[i], round)
+			cancel()
+			if samples = append(samples, taken...); err != nil {
+				return samples, fmt.Errorf("%s, %s, round %d: %w", contestants[i].Name, what, round, err)
 			}
-			samples = append(samples, taken...)
 		}
 	}
 	return samples, nil

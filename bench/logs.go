@@ -24,11 +24,11 @@ const (
 var writes = `while read n < /gate/go; do yes ` + strings.Repeat("x", lineBytes-1) + ` | head -n "$n"; echo end; done`
 
 // writing measures how fast a container's output gets into its log file, and what that
-// takes. The container is there all the time.
+// takes. The container is there all the time. Of an outside endpoint, the latter is not known.
 func writing(ctx context.Context, contestants []contestant, rounds, megabytes int) ([]sample, error) {
 	writers := map[string]*thing{}
 	for _, c := range contestants {
-		t := &thing{name: "writer", gate: c.pods.daemon.node.file("gate")}
+		t := &thing{name: "writer", gate: filepath.Join(c.pods.dir, "gate")}
 		if err := errors.Join(os.Mkdir(t.gate, 0o755), syscall.Mkfifo(filepath.Join(t.gate, "go"), 0o600)); err != nil {
 			return nil, err
 		}
@@ -39,21 +39,22 @@ func writing(ctx context.Context, contestants []contestant, rounds, megabytes in
 	}
 	samples, err := turns(ctx, "logs", rounds, contestants, func(ctx context.Context, c contestant, round int) ([]sample, error) {
 		took, cpu, err := c.pods.write(ctx, writers[c.Name], megabytes*1e6/lineBytes)
-		return []sample{
-			{c.Name, logRate, stream, round, float64(megabytes) / took.Seconds()},
-			{c.Name, logCPU, stream, round, milliseconds(cpu) / float64(megabytes)},
-		}, err
+		if err != nil {
+			return nil, err
+		}
+		samples := []sample{{c.Name, logRate, stream, round, float64(megabytes) / took.Seconds()}}
+		if c.pods.daemon != nil {
+			samples = append(samples, sample{c.Name, logCPU, stream, round, milliseconds(cpu) / float64(megabytes)})
+		}
+		return samples, nil
 	})
-	if err != nil {
-		return nil, err
-	}
 	for _, c := range contestants {
 		t := writers[c.Name]
-		if err := errors.Join(c.pods.stopSandbox(ctx, t), c.pods.removeContainer(ctx, t), c.pods.removeSandbox(ctx, t)); err != nil {
-			return nil, fmt.Errorf("%s: %w", c.Name, err)
+		if left := errors.Join(c.pods.stopSandbox(ctx, t), c.pods.removeContainer(ctx, t), c.pods.removeSandbox(ctx, t)); left != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", c.Name, left))
 		}
 	}
-	return samples, nil
+	return samples, err
 }
 
 // write lets the writer write lines, and returns what it took until all were in the log.
@@ -69,7 +70,7 @@ func (r *pods) write(ctx context.Context, t *thing, lines int) (took, cpu time.D
 	if err != nil {
 		return 0, 0, err
 	}
-	before, err := r.daemon.node.cpu()
+	before, err := r.cpu()
 	if err != nil {
 		return 0, 0, err
 	}
@@ -84,11 +85,19 @@ func (r *pods) write(ctx context.Context, t *thing, lines int) (took, cpu time.D
 	if err := sleep(ctx, calm); err != nil {
 		return 0, 0, err
 	}
-	after, err := r.daemon.node.cpu()
+	after, err := r.cpu()
 	if err != nil {
 		return 0, 0, err
 	}
 	return took, after - before, count(log, lines+1)
+}
+
+// cpu is the time that the node's daemons and shims took so far; 0 where it is not known.
+func (r *pods) cpu() (time.Duration, error) {
+	if r.daemon == nil {
+		return 0, nil
+	}
+	return r.daemon.node.cpu()
 }
 
 // open tells the writer through the gate how much to write, once it waits there.

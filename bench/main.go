@@ -26,32 +26,43 @@ import (
 
 const (
 	startLimit = 3 * time.Minute // for engines, images, one pod everywhere
-	limit      = 2 * time.Hour   // for all
+	limit      = time.Hour       // for all
 )
 
 // options are what a run may do more or less of.
 type options struct {
 	out         string
 	contestants []string
-	rounds      int   // of whole lives of pods
-	widths      []int // pods at once
-	pods        []int // that are there, rising
-	lists       int   // rounds
-	poll        int   // windows of ten seconds
-	restarts    int   // rounds
-	logs        int   // rounds
-	logMB       int   // in a round
-	soak        int   // whole lives of pods; instead of all else, if not 0
+	outside     []endpoint
+	rounds      int    // of whole lives of pods
+	widths      []int  // pods at once
+	pods        []int  // that are there while lists are measured
+	pollPods    []int  // while polling is
+	lists       int    // rounds
+	poll        int    // windows of ten seconds
+	restarts    int    // rounds
+	logs        int    // rounds
+	logMB       int    // in a round
+	image       string // file to write it to; instead of all else, if not empty
+	soak        int    // whole lives of pods; instead of all else, if not 0
 }
 
 func parse() (options, error) {
 	var o options
 	flag.StringVar(&o.out, "out", "docs/benchmarks", "`directory` of the results")
 	names := flag.String("contestants", "containerd-2,mascri-28,mascri-20,mascri-28-default,plugins", "who takes part; containerd-1 may, too")
-	flag.IntVar(&o.rounds, "rounds", 40, "whole lives of pods, one at a time")
+	flag.Func("endpoint", "`name=socket` of a CRI runtime that runs already, to take part as well; may be repeated.\n"+
+		"What can't be measured of it from outside is n/a. It must have the image that -image writes", func(text string) error {
+		e, err := parseEndpoint(text)
+		o.outside = append(o.outside, e)
+		return err
+	})
+	flag.StringVar(&o.image, "image", "", "only write the workload's image to this `file`, in the form of docker save")
+	flag.IntVar(&o.rounds, "rounds", 32, "whole lives of pods, one at a time")
 	widths := flag.String("at-once", "8,32", "how many pods at once")
-	pods := flag.String("pods", "0,10,100,250", "for how many pods lists, polling and memory are measured")
-	flag.IntVar(&o.lists, "lists", 50, "rounds of lists for each number of pods")
+	pods := flag.String("pods", "10,100,250", "for how many pods lists are measured")
+	pollPods := flag.String("poll-pods", "0,100,250", "for how many pods polling and memory are measured")
+	flag.IntVar(&o.lists, "lists", 40, "rounds of lists for each number of pods")
 	flag.IntVar(&o.poll, "poll", 30, "polling for each number of pods, in units of 10 s")
 	flag.IntVar(&o.restarts, "restarts", 30, "restarts with the most pods")
 	flag.IntVar(&o.logs, "logs", 30, "rounds of log lines")
@@ -63,10 +74,12 @@ func parse() (options, error) {
 	if o.widths, err = numbers("at-once", *widths, 1); err != nil {
 		return o, err
 	}
-	if o.pods, err = numbers("pods", *pods, 0); err != nil {
+	if o.pods, err = numbers("pods", *pods, 1); err != nil {
 		return o, err
 	}
-	slices.Sort(o.pods)
+	if o.pollPods, err = numbers("poll-pods", *pollPods, 0); err != nil {
+		return o, err
+	}
 	for _, must := range []string{reference, subject} {
 		if !slices.Contains(o.contestants, must) {
 			return o, fmt.Errorf("-contestants: %s must be one of them", must)
@@ -95,9 +108,12 @@ func main() {
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
-		if o.soak > 0 {
+		switch {
+		case o.image != "":
+			err = writeShellImage(o.image)
+		case o.soak > 0:
 			err = soak(ctx, o)
-		} else {
+		default:
 			err = bench(ctx, o)
 		}
 	}
@@ -127,23 +143,24 @@ func bench(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	outside, leave, err := place.outside(startCtx, o.outside)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	contestants = append(contestants, outside...)
 	for _, c := range contestants {
 		result.Contestants = append(result.Contestants, c.about)
 	}
-	whole := slices.DeleteFunc(slices.Clone(contestants), func(c contestant) bool { return c.pods == nil })
-	lives, err := latency(ctx, contestants, o.rounds, o.widths)
-	if err != nil {
-		return err
-	}
-	logs, err := writing(ctx, whole, o.logs, o.logMB)
-	if err != nil {
-		return err
-	}
-	crowds, processes, err := density(ctx, whole, o)
-	if err != nil {
-		return err
-	}
-	result.Samples, result.Processes = slices.Concat(lives, logs, crowds), processes
-	result.Machine.LoadAfter = loadAverage()
-	return result.write(o.out)
+	return result.collect(o.out, []phase{
+		{"pods", func() ([]sample, []process, error) {
+			samples, err := latency(ctx, contestants, o.rounds, o.widths)
+			return samples, nil, err
+		}},
+		{"logs", func() ([]sample, []process, error) {
+			samples, err := writing(ctx, whole(contestants), o.logs, o.logMB)
+			return samples, nil, err
+		}},
+		{"many pods", func() ([]sample, []process, error) { return density(ctx, whole(contestants), o) }},
+	}, func() error { return tidy(ctx, whole(contestants)) })
 }

@@ -31,7 +31,7 @@ func (p *place) plugins(ctx context.Context, n *node) ([]contestant, error) {
 		return nil, err
 	}
 	l := &plugins{node: n, dir: filepath.Join(p.repo, "bin/cni"), config: config}
-	return []contestant{{about{"plugins", "CNI ADD (bridge, host-local, ipMasq)", false}, l, nil}}, cycle(ctx, l, "first")
+	return []contestant{{about{Name: "plugins", Title: "CNI ADD (bridge, host-local, ipMasq)"}, l, nil}}, cycle(ctx, l, "first")
 }
 
 func (l *plugins) stages() []stage {

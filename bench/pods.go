@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -15,11 +17,15 @@ import (
 type pods struct {
 	client cri.RuntimeServiceClient
 	conn   *grpc.ClientConn
-	daemon *daemon // that serves the CRI
-	cgroup string
-	logs   string // directory of the containers' logs
+	daemon *daemon // that serves the CRI; nil: this program did not start it
+	cgroup string  // "": the runtime's own
+	dir    string  // for files of the pods
+	logs   string  // directory of the containers' logs
 	things []*thing
 }
+
+// podLabels are those of all pods here.
+var podLabels = map[string]string{"app": "mascri-bench"}
 
 // waits is the workload: it does nothing until its image's stop signal ends it.
 const waits = "exec sleep 100000"
@@ -31,18 +37,31 @@ func dial(socket string) (*grpc.ClientConn, error) {
 
 // pods returns once the endpoint ran a pod.
 func (p *place) pods(ctx context.Context, d *daemon) (*pods, error) {
-	conn, err := dial(d.socket)
+	r, err := newPods(d.socket, d.node.dir)
 	if err != nil {
 		return nil, err
 	}
-	logs, err := d.node.mkdir("pod-logs")
+	r.daemon, r.cgroup = d, p.cgroup+"/pods"
+	if err := r.first(ctx); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, tail(d.log()))
+	}
+	return r, nil
+}
+
+func newPods(socket, dir string) (*pods, error) {
+	conn, err := dial(socket)
 	if err != nil {
 		return nil, err
 	}
-	r := &pods{client: cri.NewRuntimeServiceClient(conn), conn: conn, daemon: d, cgroup: p.cgroup + "/pods", logs: logs}
+	r := &pods{client: cri.NewRuntimeServiceClient(conn), conn: conn, dir: dir, logs: filepath.Join(dir, "pod-logs")}
+	return r, os.MkdirAll(r.logs, 0o755)
+}
+
+// first returns once the endpoint ran a pod.
+func (r *pods) first(ctx context.Context) (err error) {
 	for try := 0; ; try++ {
 		if err = cycle(ctx, r, "first-"+strconv.Itoa(try)); err == nil {
-			return r, nil
+			return nil
 		}
 		// The runtime may not have seen its CNI config or the image yet.
 		select {
@@ -50,7 +69,7 @@ func (p *place) pods(ctx context.Context, d *daemon) (*pods, error) {
 		case <-time.After(200 * time.Millisecond):
 		}
 		if ctx.Err() != nil || try == 20 {
-			return nil, fmt.Errorf("%w\n%s", err, tail(d.log()))
+			return err
 		}
 	}
 }
@@ -71,7 +90,7 @@ func (r *pods) config(name string) *cri.PodSandboxConfig {
 		Hostname:     name,
 		LogDirectory: r.logs,
 		DnsConfig:    &cri.DNSConfig{Servers: []string{"192.0.2.53"}, Searches: []string{"bench.svc.cluster.local"}, Options: []string{"ndots:5"}},
-		Labels:       map[string]string{"app": "bench"},
+		Labels:       podLabels,
 		Linux: &cri.LinuxPodSandboxConfig{
 			CgroupParent: r.cgroup,
 			SecurityContext: &cri.LinuxSandboxSecurityContext{
@@ -98,7 +117,7 @@ func (r *pods) createStart(ctx context.Context, t *thing) error {
 		Config: &cri.ContainerConfig{
 			Metadata: &cri.ContainerMetadata{Name: "main"}, Image: &cri.ImageSpec{Image: shellImage},
 			Command: []string{"/bin/sh", "-c", script}, Mounts: mounts, LogPath: t.log(),
-			Labels: map[string]string{"app": "bench"},
+			Labels: podLabels,
 			Linux: &cri.LinuxContainerConfig{
 				Resources: &cri.LinuxContainerResources{CpuShares: 1024, OomScoreAdj: 1000},
 				SecurityContext: &cri.LinuxContainerSecurityContext{

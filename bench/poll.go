@@ -38,16 +38,14 @@ func polls(ctx context.Context, contestants []contestant, count, windows int) ([
 			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return nil, nil, err
-	}
+	err := group.Wait()
 	var all []sample
 	var processes []process
 	for i := range contestants {
 		all = append(all, samples[i]...)
 		processes = append(processes, seen[i]...)
 	}
-	return all, processes, nil
+	return all, processes, err
 }
 
 func (c contestant) poll(ctx context.Context, count, windows int) ([]sample, []process, error) {
@@ -70,17 +68,17 @@ func (c contestant) poll(ctx context.Context, count, windows int) ([]sample, []p
 	for i := range windows * statsEach {
 		select {
 		case <-ctx.Done():
-			return nil, nil, ctx.Err()
+			return samples, nil, ctx.Err()
 		case <-tick.C:
 		}
 		if err := c.pods.ask(ctx, i); err != nil {
-			return nil, nil, err
+			return samples, nil, err
 		}
 		if i%statsEach < statsEach-1 {
 			continue
 		}
 		if last, err = n.use(); err != nil {
-			return nil, nil, err
+			return samples, nil, err
 		}
 		now := time.Now()
 		add := func(measure string, value float64) {

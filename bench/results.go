@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -18,9 +20,50 @@ type results struct {
 	// most: one at a time, and with the most pods.
 	Ratios map[string]ratio `json:"ratios"`
 	// All are those of each contestant over the reference, by contestant, measure, mode.
-	All       map[string]map[string]map[string]ratio `json:"allRatios"`
-	Processes []process                              `json:"processes"`
-	Samples   []sample                               `json:"samples"`
+	All map[string]map[string]map[string]ratio `json:"allRatios"`
+	// Missing tells what is not in here, phases that failed or have not been done yet.
+	Missing   []string  `json:"missing,omitempty"`
+	Processes []process `json:"processes"`
+	Samples   []sample  `json:"samples"`
+}
+
+// enough is how many samples a cell should have.
+const enough = 30
+
+// phase is a part of a run that the others don't need.
+type phase struct {
+	name string
+	do   func() ([]sample, []process, error) // what is known before an error, as well
+}
+
+// collect does the phases one by one, whether others failed or not, and writes after each what is known by
+// then: what was measured is not lost by what comes later. tidy is called where one failed.
+func (r *results) collect(dir string, phases []phase, tidy func() error) error {
+	var errs []error
+	for i, p := range phases {
+		samples, processes, err := p.do()
+		r.Samples, r.Processes = append(r.Samples, samples...), append(r.Processes, processes...)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", p.name, err)
+			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
+			if err := tidy(); err != nil {
+				errs = append(errs, fmt.Errorf("clean up: %w", err))
+			}
+		}
+		r.Missing = nil
+		for _, err := range errs {
+			r.Missing = append(r.Missing, err.Error())
+		}
+		for _, later := range phases[i+1:] {
+			r.Missing = append(r.Missing, later.name+": not done yet")
+		}
+		r.Machine.LoadAfter = loadAverage()
+		if err := r.write(dir); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+	}
+	r.markdown(os.Stdout)
+	return errors.Join(errs...)
 }
 
 // ratio compares two cells. Low and High are the middle half of the ratios of samples
@@ -44,7 +87,10 @@ func (r *results) compare() {
 				if c.Name == reference || len(base) == 0 || len(values) == 0 {
 					continue
 				}
-				found := compare(mode, values, base)
+				found, ok := compare(mode, values, base)
+				if !ok {
+					continue
+				}
 				if r.All[c.Name] == nil {
 					r.All[c.Name] = map[string]map[string]ratio{}
 				}
@@ -60,18 +106,24 @@ func (r *results) compare() {
 	}
 }
 
-func compare(mode string, values, base []float64) ratio {
+// compare is for cells that have samples; ok is false where the base is 0.
+func compare(mode string, values, base []float64) (r ratio, ok bool) {
 	var pairs []float64
 	for i := range min(len(values), len(base)) {
-		pairs = append(pairs, values[i]/base[i])
+		if base[i] != 0 {
+			pairs = append(pairs, values[i]/base[i])
+		}
 	}
 	values, base = sorted(values), sorted(base)
 	pairs = sorted(pairs)
+	if len(pairs) == 0 || quantile(base, .5) == 0 {
+		return ratio{}, false
+	}
 	return ratio{
 		Mode: mode,
 		P50:  quantile(values, .5) / quantile(base, .5), P99: quantile(values, .99) / quantile(base, .99),
 		Low: quantile(pairs, .25), High: quantile(pairs, .75),
-	}
+	}, true
 }
 
 // modes are those of a measure, in the order of their samples.
@@ -118,7 +170,7 @@ func quantile(sorted []float64, q float64) float64 {
 	return sorted[low] + (at-float64(low))*(sorted[high]-sorted[low])
 }
 
-// write leaves latest.json, latest.md and the plots in dir and prints the tables.
+// write leaves latest.json, latest.md and the plots in dir.
 func (r *results) write(dir string) error {
 	r.compare()
 	data, err := json.Marshal(r)
@@ -142,9 +194,19 @@ func (r *results) write(dir string) error {
 	}
 	var text bytes.Buffer
 	r.markdown(&text)
-	if err := os.WriteFile(filepath.Join(dir, "latest.md"), text.Bytes(), 0o644); err != nil {
-		return err
+	return os.WriteFile(filepath.Join(dir, "latest.md"), text.Bytes(), 0o644)
+}
+
+// few counts the cells with less than enough samples.
+func (r *results) few() (n int) {
+	for _, m := range measures {
+		for _, mode := range r.modes(m.Name) {
+			for _, c := range r.Contestants {
+				if taken := len(r.values(c.Name, m.Name, mode)); taken > 0 && taken < enough {
+					n++
+				}
+			}
+		}
 	}
-	_, err = os.Stdout.Write(text.Bytes())
-	return err
+	return n
 }

@@ -3,9 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
+
+// notThere is for what was not measured.
+const notThere = "n/a"
 
 // markdown writes the tables.
 func (r *results) markdown(w io.Writer) {
@@ -14,6 +18,17 @@ func (r *results) markdown(w io.Writer) {
 	fmt.Fprintf(w, "\nEach contestant has its own namespaces, engine and bridge; the machine's runc, overlayfs, cgroupfs, the CNI\n"+
 		"plugins of `bin/cni` and `examples/10-bridge.conf` (bridge, host-local, ipMasq) are the same for all. They take\n"+
 		"turns, in another order each round; all have their pods at the same time. Where the time goes is in [profile.md](profile.md).\n")
+	for _, missing := range r.Missing {
+		fmt.Fprintf(w, "\n**Incomplete**: %s\n", missing)
+	}
+	if few := r.few(); few > 0 {
+		fmt.Fprintf(w, "\n%d cells have fewer than %d samples.\n", few, enough)
+	}
+	for _, c := range r.Contestants {
+		if len(c.NotMeasured) > 0 {
+			fmt.Fprintf(w, "\n%s was not started here, so that its processes are not known: what needs them is n/a.\n", c.Title)
+		}
+	}
 	r.ratioTable(w, ref)
 	for _, p := range plots {
 		fmt.Fprintf(w, "\n![%s](%s.svg)\n", p.title, p.measure)
@@ -53,7 +68,11 @@ func (r *results) ratioTable(w io.Writer, ref string) {
 			row := fmt.Sprintf("| %s | %s | %d | %s %s | %s |", m.Name, mode, len(base), number(quantile(base, .5)), m.Unit, number(quantile(base, .99)))
 			for _, c := range r.Contestants {
 				if c.Pods && c.Name != reference {
-					found := r.All[c.Name][m.Name][mode]
+					found, ok := r.All[c.Name][m.Name][mode]
+					if !ok {
+						row += " " + notThere + " | " + notThere + " |"
+						continue
+					}
 					row += fmt.Sprintf(" %.2f (%.2f–%.2f) | %.2f |", found.P50, found.Low, found.High, found.P99)
 				}
 			}
@@ -72,6 +91,8 @@ func (r *results) valueTable(w io.Writer) {
 				if len(values) > 0 {
 					fmt.Fprintf(w, "| %s, %s | %s | %s | %d | %s | %s–%s | %s |\n", m.Name, m.Unit, mode, c.Title, len(values), number(quantile(values, .5)),
 						number(quantile(values, .25)), number(quantile(values, .75)), number(quantile(values, .99)))
+				} else if slices.Contains(c.NotMeasured, m.Name) {
+					fmt.Fprintf(w, "| %s, %s | %s | %s | %[5]s | %[5]s | %[5]s | %[5]s |\n", m.Name, m.Unit, mode, c.Title, notThere)
 				}
 			}
 		}
