@@ -131,12 +131,26 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 // The kubelet lists every second, whatever the number of pods.
 func TestListsMakeNoEngineCall(t *testing.T) {
 	bothEngines(t, func(t *testing.T, version enginetest.Version) {
-		const pods = 20
-		n := newNode(t, version, userConf(), "--metrics-address=127.0.0.1:0")
-		var ids []string
-		for i := range pods {
-			ids = append(ids, n.runPod(t, config(fmt.Sprintf("pod-%d", i))).id)
+		pods := 20
+		if version == enginetest.Engine28 {
+			pods = 250
 		}
+		n := newNode(t, version, userConf(), "--metrics-address=127.0.0.1:0")
+		n.importShell(t)
+		ids, containers := make([]string, pods), make([]string, pods)
+		took(t, "up", pods, func(i int) error {
+			config := config(fmt.Sprint("pod-", i))
+			resp, err := n.cri.RunPodSandbox(t.Context(), &cri.RunPodSandboxRequest{Config: config})
+			if err != nil {
+				return err
+			}
+			ids[i] = resp.GetPodSandboxId()
+			if containers[i], err = n.tryShell(t.Context(), ids[i], config, "shell", "sleep 3600 & wait"); err != nil {
+				return err
+			}
+			_, err = n.cri.StartContainer(t.Context(), &cri.StartContainerRequest{ContainerId: containers[i]})
+			return err
+		})
 		// calls are those that the daemon does not make by itself every second.
 		calls := func() float64 {
 			sum := 0.0
@@ -148,21 +162,27 @@ func TestListsMakeNoEngineCall(t *testing.T) {
 			return sum
 		}
 		list := func() {
-			for range 20 {
+			if resp, err := n.cri.ListPodSandboxStats(t.Context(), &cri.ListPodSandboxStatsRequest{}); err != nil || len(resp.GetStats()) != pods {
+				t.Fatalf("%d pods' stats, %v", len(resp.GetStats()), err)
+			}
+			if resp, err := n.cri.ListPodSandboxMetrics(t.Context(), &cri.ListPodSandboxMetricsRequest{}); err != nil || len(resp.GetPodMetrics()) != pods {
+				t.Fatalf("%d pods' metrics, %v", len(resp.GetPodMetrics()), err)
+			}
+			for range 5 {
 				resp, err := n.cri.ListPodSandbox(t.Context(), &cri.ListPodSandboxRequest{})
 				if err != nil || len(resp.GetItems()) != pods {
 					t.Fatalf("%d pods, %v", len(resp.GetItems()), err)
 				}
-				if _, err := n.cri.ListContainers(t.Context(), &cri.ListContainersRequest{}); err != nil {
-					t.Fatal(err)
+				if resp, err := n.cri.ListContainers(t.Context(), &cri.ListContainersRequest{}); err != nil || len(resp.GetContainers()) != pods {
+					t.Fatalf("%d containers, %v", len(resp.GetContainers()), err)
 				}
-				if _, err := n.cri.ListPodSandboxStats(t.Context(), &cri.ListPodSandboxStatsRequest{}); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := n.cri.ListContainerStats(t.Context(), &cri.ListContainerStatsRequest{}); err != nil {
-					t.Fatal(err)
+				if resp, err := n.cri.ListContainerStats(t.Context(), &cri.ListContainerStatsRequest{}); err != nil || len(resp.GetStats()) != pods || resp.GetStats()[0].GetCpu() == nil {
+					t.Fatalf("%d containers' stats, %v", len(resp.GetStats()), err)
 				}
 				if _, err := n.cri.PodSandboxStatus(t.Context(), &cri.PodSandboxStatusRequest{PodSandboxId: ids[0]}); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := n.cri.ContainerStatus(t.Context(), &cri.ContainerStatusRequest{ContainerId: containers[0]}); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := n.cri.Status(t.Context(), &cri.StatusRequest{}); err != nil {
@@ -172,7 +192,7 @@ func TestListsMakeNoEngineCall(t *testing.T) {
 		}
 		// Hints of what was done before may still be worked off, and every ten seconds
 		// or minutes the daemon looks around: between two of those there is a pause.
-		if got := calls(); got < 3*pods {
+		if got := calls(); got < float64(6*pods) {
 			t.Fatalf("%v calls were counted for %d pods", got, pods)
 		}
 		waitFor(t, "lists go without a call", func() bool {
@@ -180,12 +200,10 @@ func TestListsMakeNoEngineCall(t *testing.T) {
 			list()
 			return calls() == before
 		})
-		if got := n.scrape(t)[`mascri_index_objects{kind="sandbox"}`]; got != pods {
+		if got := n.scrape(t)[`mascri_index_objects{kind="sandbox"}`]; got != float64(pods) {
 			t.Errorf("the index holds %v sandboxes, want %d", got, pods)
 		}
-		for _, id := range ids {
-			n.removePod(t, id)
-		}
+		took(t, "gone", pods, func(i int) error { return n.tryRemove(t.Context(), ids[i]) })
 		n.wantWhole(t, 0)
 	})
 }

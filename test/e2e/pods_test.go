@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -112,12 +113,17 @@ func podIPs(network *cri.PodSandboxNetworkStatus) (texts []string) {
 // removePod stops and removes as the kubelet does.
 func (n *node) removePod(t *testing.T, id string) {
 	t.Helper()
-	if _, err := n.cri.StopPodSandbox(t.Context(), &cri.StopPodSandboxRequest{PodSandboxId: id}); err != nil {
+	if err := n.tryRemove(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.cri.RemovePodSandbox(t.Context(), &cri.RemovePodSandboxRequest{PodSandboxId: id}); err != nil {
-		t.Fatal(err)
+}
+
+func (n *node) tryRemove(ctx context.Context, id string) error {
+	if _, err := n.cri.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: id}); err != nil {
+		return err
 	}
+	_, err := n.cri.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: id})
+	return err
 }
 
 // The main job, by a user's own hands: crictl, docker and a CNI config of their own.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"net"
@@ -40,7 +41,15 @@ func (n *node) importShell(t *testing.T) {
 // newShell makes a container that runs a script.
 func (n *node) newShell(t *testing.T, pod string, config *cri.PodSandboxConfig, name, script string) string {
 	t.Helper()
-	resp, err := n.cri.CreateContainer(t.Context(), &cri.CreateContainerRequest{
+	id, err := n.tryShell(t.Context(), pod, config, name, script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func (n *node) tryShell(ctx context.Context, pod string, config *cri.PodSandboxConfig, name, script string) (string, error) {
+	resp, err := n.cri.CreateContainer(ctx, &cri.CreateContainerRequest{
 		PodSandboxId: pod, SandboxConfig: config,
 		Config: &cri.ContainerConfig{
 			Metadata: &cri.ContainerMetadata{Name: name}, Image: &cri.ImageSpec{Image: shellImage},
@@ -51,10 +60,7 @@ func (n *node) newShell(t *testing.T, pod string, config *cri.PodSandboxConfig, 
 			}},
 		},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.GetContainerId()
+	return resp.GetContainerId(), err
 }
 
 // cgroup returns the directory of a process's cgroup, as the kernel says, and whether it
