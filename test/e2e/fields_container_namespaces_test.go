@@ -10,17 +10,17 @@ import (
 
 // namespaceRows are those of namespace_options in a pod with namespaces of its own.
 var namespaceRows = prefixed("namespace_options.", merge(map[string]containerField{
-	"network":             {set: spaced(func(o *cri.NamespaceOption) { o.Network = cri.NamespaceMode_NODE }), code: codes.InvalidArgument, text: "namespace_options.network"},
-	"network the pod":     {see: wantSpaces(map[string]space{"net": ofPod})},
-	"ipc":                 {set: spaced(func(o *cri.NamespaceOption) { o.Ipc = cri.NamespaceMode_NODE }), code: codes.InvalidArgument, text: "namespace_options.ipc"},
-	"ipc the pod":         {see: wantSpaces(map[string]space{"ipc": ofPod})},
+	"network of the node": {set: spaced(func(o *cri.NamespaceOption) { o.Network = cri.NamespaceMode_NODE }), code: codes.InvalidArgument, text: "namespace_options.network"},
+	"network":             {see: wantSpaces(map[string]space{"net": ofPod})},
+	"ipc of the node":     {set: spaced(func(o *cri.NamespaceOption) { o.Ipc = cri.NamespaceMode_NODE }), code: codes.InvalidArgument, text: "namespace_options.ipc"},
+	"ipc":                 {see: wantSpaces(map[string]space{"ipc": ofPod})},
 	"pid":                 {set: spaced(func(o *cri.NamespaceOption) { o.Pid = cri.NamespaceMode_POD }), see: wantSpaces(map[string]space{"pid": ofPod})},
 	"pid its own":         {see: wantSpaces(map[string]space{"pid": own})},
 	"pid the node":        {set: spaced(func(o *cri.NamespaceOption) { o.Pid = cri.NamespaceMode_NODE }), see: wantSpaces(map[string]space{"pid": ofNode})},
-	"target_id":           {set: spaced(func(o *cri.NamespaceOption) { o.Pid, o.TargetId = cri.NamespaceMode_TARGET, "nonesuch" }), code: codes.InvalidArgument, text: "target_id"},
+	"target_id of none":   {set: spaced(func(o *cri.NamespaceOption) { o.Pid, o.TargetId = cri.NamespaceMode_TARGET, "nonesuch" }), code: codes.InvalidArgument, text: "target_id"},
 	"target_id not given": {set: spaced(func(o *cri.NamespaceOption) { o.Pid = cri.NamespaceMode_TARGET }), code: codes.InvalidArgument, text: "target_id"},
 	"target_id unasked":   {set: spaced(func(o *cri.NamespaceOption) { o.TargetId = "x" }), code: codes.InvalidArgument, text: "target_id"},
-	"target_id of one that runs": {see: func(t *testing.T, b *bench, c container) {
+	"target_id": {see: func(t *testing.T, b *bench, c container) {
 		req := b.request("targeting", "")
 		spaced(func(o *cri.NamespaceOption) { o.Pid, o.TargetId = cri.NamespaceMode_TARGET, c.id[:12] })(t, req)
 		targeting := b.runContainer(t, req)

@@ -44,7 +44,8 @@ var confinementFields = prefixed("config.linux.security_context.", merge(map[str
 		set: capable(&cri.Capability{AddAmbientCapabilities: []string{"NET_ADMIN"}}), code: codes.Unimplemented, text: "add_ambient_capabilities: NET_ADMIN",
 	},
 	"capabilities.add_capabilities none": {see: wantProcess("CapEff", capsDefault)},
-	"privileged":                         {set: secured(func(s *cri.LinuxContainerSecurityContext) { s.Privileged = true }), code: codes.InvalidArgument, text: "security_context.privileged"},
+	// In one that is, it is seen by inPodOfTheNode.
+	"privileged in a pod that is not": {set: secured(func(s *cri.LinuxContainerSecurityContext) { s.Privileged = true }), code: codes.InvalidArgument, text: "security_context.privileged"},
 	"readonly_rootfs": {
 		script: "busybox touch /new 2>/dev/null || echo ro", set: secured(func(s *cri.LinuxContainerSecurityContext) { s.ReadonlyRootfs = true }), see: wantOutput("ro\n"),
 	},

@@ -17,7 +17,7 @@ import (
 func updateFields(prefixes ...string) map[string]field {
 	table := map[string]field{"pod_sandbox_id": {}}
 	if prefixes[0] == "linux." {
-		table = map[string]field{"container_id": {}, "windows": {}, "annotations": {}}
+		table = map[string]field{"container_id": {}, "windows": {code: codes.InvalidArgument}, "annotations": {code: codes.Unimplemented}}
 	}
 	for _, prefix := range prefixes {
 		for path := range inTable(containerResourceFields) {

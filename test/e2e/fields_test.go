@@ -58,6 +58,35 @@ var requests = map[proto.Message]map[string]field{
 	&cri.ImageFsInfoRequest{}:               {},
 	&cri.PullImageRequest{}: imageFields("image.", "sandbox_config",
 		"auth.username", "auth.password", "auth.auth", "auth.server_address", "auth.identity_token", "auth.registry_token"),
+	&cri.ExecSyncRequest{}:                seenIn("TestExecSync", "container_id", "cmd", "timeout"),
+	&cri.ExecRequest{}:                    seenIn("TestUserRunsCommands", "container_id", "cmd", "tty", "stdin", "stdout", "stderr"),
+	&cri.AttachRequest{}:                  seenIn("TestUserAttaches", "container_id", "tty", "stdin", "stdout", "stderr"), // tty must be the container's
+	&cri.PortForwardRequest{}:             seenIn("TestUserForwardsPorts", "pod_sandbox_id", "port"),
+	&cri.ContainerStatsRequest{}:          seenIn("TestStatsEqualTheKernels", "container_id"),
+	&cri.ListContainerStatsRequest{}:      containerStatsFields,
+	&cri.StreamContainerStatsRequest{}:    containerStatsFields,
+	&cri.PodSandboxStatsRequest{}:         seenIn("TestStatsEqualTheKernels", "pod_sandbox_id"),
+	&cri.ListPodSandboxStatsRequest{}:     podStatsFields,
+	&cri.StreamPodSandboxStatsRequest{}:   podStatsFields,
+	&cri.GetEventsRequest{}:               {},
+	&cri.ListMetricDescriptorsRequest{}:   {},
+	&cri.ListPodSandboxMetricsRequest{}:   {},
+	&cri.StreamPodSandboxMetricsRequest{}: {},
+}
+
+// The filters of stats are seen by the tests of internal/cri.
+var (
+	containerStatsFields = seenIn("TestListContainerStats", "filter.id", "filter.pod_sandbox_id", "filter.label_selector")
+	podStatsFields       = seenIn("TestPodSandboxStats", "filter.id", "filter.label_selector")
+)
+
+// seenIn is a table of fields that are all seen by one test.
+func seenIn(test string, names ...string) map[string]field {
+	table := map[string]field{}
+	for _, name := range names {
+		table[name] = seenBy(test)
+	}
+	return table
 }
 
 // imageFields are those of an image spec, all seen by TestFieldsOfImages, and more.
@@ -72,7 +101,7 @@ func imageFields(prefix string, more ...string) map[string]field {
 	return table
 }
 
-// seenBy marks a field whose effect another test of this package observes.
+// seenBy marks a field whose effect another test observes, of this package if nothing else is said.
 func seenBy(string) field { return field{} }
 
 var filterFields = map[string]field{
