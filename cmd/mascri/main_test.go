@@ -67,17 +67,19 @@ func TestCommandLines(t *testing.T) {
 }
 
 func TestVersionAsJSON(t *testing.T) {
-	var stdout, stderr bytes.Buffer
-	if code := run(t.Context(), []string{"version", "-o", "json"}, &stdout, &stderr); code != exitOK {
-		t.Fatalf("exit code %d: %s", code, stderr.String())
-	}
-	var got map[string]string
-	if err := json.Unmarshal(stdout.Bytes(), &got); err != nil {
-		t.Fatal(err)
-	}
-	for _, key := range []string{"version", "commit", "go", "criVersion", "platform"} {
-		if got[key] == "" {
-			t.Errorf("%s is missing in %s", key, stdout.String())
+	for _, args := range [][]string{{"version", "-o", "json"}, {"version", "--json"}} {
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), args, &stdout, &stderr); code != exitOK {
+			t.Fatalf("%q: exit code %d: %s", args, code, stderr.String())
+		}
+		var got map[string]string
+		if err := json.Unmarshal(stdout.Bytes(), &got); err != nil {
+			t.Fatalf("%q: %v", args, err)
+		}
+		for _, key := range []string{"version", "commit", "go", "criVersion", "platform"} {
+			if got[key] == "" {
+				t.Errorf("%s is missing in %s", key, stdout.String())
+			}
 		}
 	}
 }

@@ -29,10 +29,11 @@ func (f *outputFormat) Set(s string) error {
 	return fmt.Errorf("must be %s or %s", outputText, outputJSON)
 }
 
-// addOutput adds --output to cmd.
+// addOutput adds --output to cmd, and --json, which is short for it.
 func addOutput(cmd *cobra.Command) *outputFormat {
 	f := outputText
 	cmd.Flags().VarP(&f, "output", "o", "output format: text or json")
+	cmd.Flags().BoolFunc("json", "short for --output json", func(string) error { return f.Set(string(outputJSON)) })
 	completeValues(cmd, "output", string(outputText), string(outputJSON))
 	return &f
 }

@@ -69,7 +69,7 @@ func listing[L list](load func() (config.Config, error), cmd *cobra.Command, mor
 	cmd.Flags().StringVarP(&wanted.Namespace, "namespace", "n", "", "list those in this namespace of Kubernetes only")
 	labels := cmd.Flags().StringArrayP("label", "l", nil, "list those with this label only, KEY=VALUE; may be given more than once")
 	quiet := cmd.Flags().BoolP("quiet", "q", false, "print ids only")
-	cmd.MarkFlagsMutuallyExclusive("quiet", "output")
+	cmd.MarkFlagsMutuallyExclusive("quiet", "output", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if wanted.Labels, err = parseLabels(*labels); err != nil {
 			return err
