@@ -108,7 +108,7 @@ deps:
 LINT := bin/golangci-lint
 
 .PHONY: test
-test: deps build $(LINT) bin/critest ## Run every test but a kubelet's: linters, unit tests with the race detector, real Docker Engines, critest, the demo
+test: deps build $(LINT) bin/critest ## Run every test but a kubelet's: linters, unit tests with the race detector, real Docker Engines, critest, the demo, the documents' commands
 	@test/all.sh
 
 .PHONY: critest

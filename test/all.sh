@@ -38,6 +38,9 @@ critest() {
 
 demo() { test/private.sh test/demo.sh && echo "demo: two pods ran, talked and were removed"; }
 
+# docs shows each step as it goes; what it counts is the last line.
+docs() { test/private.sh test/docs.sh; }
+
 # kubelet has a budget: it takes four minutes where nothing else runs.
 kubelet() {
 	[ ${#without_28[@]} = 0 ] || { echo "kubelet: left out, as it needs engine 28"; return 0; }
@@ -66,6 +69,7 @@ part unit go_test unit -race -timeout 30m ${without_28[@]+"${without_28[@]}"} "$
 part e2e go_test e2e -timeout 45m -skip "$e2e_skip" ./test/e2e/...
 part critest critest
 part demo demo
+part docs docs
 [[ $parts != *" kubelet "* ]] || part kubelet kubelet
 
 [ ${#results[@]} -gt 0 ] || { echo "all.sh: there is no part$parts" >&2; exit 2; }

@@ -15,6 +15,7 @@ socket=$work/mascri.sock
 conf_dir=/etc/cni/net.d
 example=$conf_dir/10-bridge.conf
 ipam=/var/lib/cni/networks/bridge
+logs=/var/log/pods/default_web_2c9a6a1e-6a0c-4f2e-9c52-0c1f4a3f7b11 # as examples/sandbox.json has it
 steps=9
 step=0
 doing="starting"
@@ -207,6 +208,7 @@ containers() {
 	local hello server got busybox
 	busybox=$(realpath "$(command -v busybox)")
 	docker images -q hello:1 | grep -q . || touch "$work/own.image"
+	[ -e "$logs/hello" ] || touch "$work/own.logs"
 	tar -c -C "$(dirname "$busybox")" --transform 's/.*busybox.*/busybox/' "$(basename "$busybox")" -C "$root/examples/hello" Dockerfile |
 		DOCKER_BUILDKIT=0 docker build --quiet --tag hello:1 - >/dev/null 2>"$work/build.log" || { cat "$work/build.log" >&2; false; }
 	say "docker build --tag hello:1   $(docker images -q hello:1)"
@@ -269,6 +271,7 @@ clean() {
 		comm -13 <(sort "$work/images") <(docker images -q 'localhost/mascri/sandbox' | sort) | xargs -r docker rmi >/dev/null
 	fi
 	[ ! -e "$work/own.image" ] || docker rmi hello:1 >/dev/null
+	[ ! -e "$work/own.logs" ] || rm -rf "$logs"
 	[ ! -e "$work/own.config" ] || rm -f "$example"
 	[ ! -e "$work/own.conf_dir" ] || rmdir "$conf_dir" "$(dirname "$conf_dir")" 2>/dev/null || true
 	[ ! -e "$work/own.bridge" ] || ip link delete cni0 2>/dev/null || true

@@ -15,7 +15,9 @@ fi
 shift
 
 # Overlays, since an engine and a runtime may write anywhere there: dockerd puts a
-# key into /etc/docker.
+# key into /etc/docker. What is mounted in /run, as pods' network namespaces are, would
+# still be listed below a new one.
+umount --recursive --quiet /run/netns || true
 mount -t tmpfs tmpfs /run
 for dir in /etc /var/lib /var/log; do
 	mkdir -p "/run$dir"/{upper,work}
