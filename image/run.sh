@@ -7,18 +7,7 @@
 # the engine's files and socket, and the state that must outlive the container.
 set -eu
 
-# The pins of the pods' network namespaces are mounts, which have to outlive the
-# container too: so /run/netns must be a shared mount where the engine is. In Docker
-# Desktop's VM nothing is shared until one says so.
-docker run --rm --privileged --pid host --entrypoint /bin/sh mascri -ec '
-	for dir in /proc/[0-9]*; do
-		[ "$(cat $dir/comm 2>/dev/null)" != dockerd ] || exec nsenter --mount=$dir/ns/mnt /bin/sh -ec "
-			mkdir -p /run/netns
-			grep -q \" /run/netns \" /proc/self/mountinfo || mount --bind /run/netns /run/netns
-			mount --make-shared /run/netns"
-	done
-	echo "no process called dockerd is seen: is this Docker Engine?" >&2
-	exit 1'
+docker run --rm --privileged --pid host --network none --entrypoint shared-netns mascri
 
 exec docker run --detach --name mascri --restart unless-stopped \
 	--privileged --pid host --network host --cgroupns host \

@@ -58,7 +58,7 @@ cd mascri
 $work/docs "$root/README.md"
 
 # The networking guide is for a daemon that runs already.
-export PATH="$PWD/bin:$PATH" CONTAINER_RUNTIME_ENDPOINT=unix:///run/mascri/mascri.sock
+export PATH="$PWD/bin:$PATH" CRI_CONFIG_FILE="$PWD/bin/crictl.yaml"
 mascri serve --cni-bin-dir "$PWD/bin/cni" 2>$work/mascri.log &
 mascri=$!
 await crictl version
