@@ -12,19 +12,19 @@ import (
 	"github.com/mascri/mascri/internal/pod"
 )
 
-// PodSandboxStatus answers from memory. A kubelet that listens to events takes the
-// containers from here as soon as there is a timestamp, the newest of a name first.
+// PodSandboxStatus answers from memory. It has no timestamp, by which a kubelet that listens
+// to events would take the containers from here: then it does not see which of them are of
+// the pod's present sandbox (kubernetes#133371), and restarts init containers for ever.
 func (s *Server) PodSandboxStatus(ctx context.Context, req *cri.PodSandboxStatusRequest) (*cri.PodSandboxStatusResponse, error) {
 	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
-	at := time.Now() // what is told is at least as new
 	sandbox, err := s.opts.Index.Sandbox(req.GetPodSandboxId())
 	if err != nil {
 		return nil, err
 	}
 	attachment := s.attachment(sandbox.ID)
-	resp := &cri.PodSandboxStatusResponse{Status: sandboxStatus(sandbox, attachment), Timestamp: at.UnixNano()}
+	resp := &cri.PodSandboxStatusResponse{Status: sandboxStatus(sandbox, attachment)}
 	for _, container := range s.opts.Index.Containers() {
 		if container.SandboxID == sandbox.ID {
 			resp.ContainersStatuses = append(resp.ContainersStatuses, s.containerStatus(container))
