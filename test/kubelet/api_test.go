@@ -37,6 +37,7 @@ type containerStatus struct {
 	RestartCount                      int
 	Ready, Started                    bool
 	State, LastState                  containerState
+	Resources                         struct{ Limits map[string]string }
 	User                              struct {
 		Linux struct {
 			UID, GID           int64
@@ -44,6 +45,9 @@ type containerStatus struct {
 		}
 	}
 }
+
+// id is the container's as the runtime has it.
+func (s containerStatus) id() string { return strings.TrimPrefix(s.ContainerID, "mascri://") }
 
 type containerState struct {
 	Waiting    *struct{ Reason, Message string }
@@ -143,8 +147,14 @@ func (n *node) pods() (map[string]pod, error) {
 // add makes a static pod of a spec in YAML.
 func (n *node) add(t *testing.T, name, spec string) {
 	t.Helper()
+	n.addAs(t, name, "labels: {app: "+name+"}", spec)
+}
+
+// addAs is add with other metadata.
+func (n *node) addAs(t *testing.T, name, metadata, spec string) {
+	t.Helper()
 	spec = strings.ReplaceAll(strings.TrimSpace(spec), "IMAGE", n.image)
-	text := "apiVersion: v1\nkind: Pod\nmetadata:\n  name: " + name + "\n  namespace: default\n  labels: {app: " + name + "}\n" +
+	text := "apiVersion: v1\nkind: Pod\nmetadata:\n  name: " + name + "\n  namespace: default\n  " + metadata + "\n" +
 		"spec:\n  " + strings.ReplaceAll(spec, "\n", "\n  ") + "\n"
 	// A name that begins with a dot is no manifest; a file that is renamed is a whole one.
 	write(t, n.file("pods/."+name), text)
@@ -154,7 +164,7 @@ func (n *node) add(t *testing.T, name, spec string) {
 }
 
 // remove takes static pods away and returns once none of their containers runs.
-func (n *node) remove(t *testing.T, limit time.Duration, names ...string) {
+func (n *node) remove(t *testing.T, names ...string) {
 	t.Helper()
 	for _, name := range names {
 		if err := os.Remove(n.file("pods/" + name + ".yaml")); err != nil {
@@ -162,7 +172,7 @@ func (n *node) remove(t *testing.T, limit time.Duration, names ...string) {
 		}
 	}
 	for _, name := range names {
-		await(t, limit, name+" has ended", func() (struct{}, error) {
+		await(t, patience, name+" has ended", func() (struct{}, error) {
 			resp, err := n.cri.ListPodSandbox(t.Context(), &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{
 				State:         &cri.PodSandboxStateValue{State: cri.PodSandboxState_SANDBOX_READY},
 				LabelSelector: map[string]string{"io.kubernetes.pod.name": name + suffix},
@@ -176,9 +186,9 @@ func (n *node) remove(t *testing.T, limit time.Duration, names ...string) {
 }
 
 // until returns a pod once it is as wanted.
-func (n *node) until(t *testing.T, name, what string, limit time.Duration, is func(p pod) bool) pod {
+func (n *node) until(t *testing.T, name, what string, is func(p pod) bool) pod {
 	t.Helper()
-	return await(t, limit, name+" "+what, func() (pod, error) {
+	return await(t, patience, name+" "+what, func() (pod, error) {
 		pods, err := n.pods()
 		if err != nil {
 			return pod{}, err
@@ -198,13 +208,13 @@ func (n *node) until(t *testing.T, name, what string, limit time.Duration, is fu
 // untilReady returns a pod once the kubelet holds it for ready.
 func (n *node) untilReady(t *testing.T, name string) pod {
 	t.Helper()
-	return n.until(t, name, "is ready", 90*time.Second, pod.ready)
+	return n.until(t, name, "is ready", pod.ready)
 }
 
 // untilDone returns a pod once it succeeded.
 func (n *node) untilDone(t *testing.T, name string) pod {
 	t.Helper()
-	return n.until(t, name, "has succeeded", 90*time.Second, func(p pod) bool { return p.Status.Phase == "Succeeded" })
+	return n.until(t, name, "has succeeded", func(p pod) bool { return p.Status.Phase == "Succeeded" })
 }
 
 // log returns what a container wrote, by the kubelet's API.
@@ -216,6 +226,9 @@ func (n *node) log(t *testing.T, name, container, query string) string {
 	}
 	return text
 }
+
+// patience is for what takes seconds on a machine that has nothing else to do.
+const patience = 3 * time.Minute
 
 // await returns what look does once that is without an error.
 func await[T any](t *testing.T, limit time.Duration, what string, look func() (T, error)) T {
@@ -250,18 +263,18 @@ func read(t *testing.T, path string) string {
 // run runs a program to its end and returns its standard output, trimmed.
 func run(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	out, err := try("", name, args...)
+	out, err := try(name, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return out
 }
 
-// try is run with a standard input, for a program that may fail.
-func try(stdin, name string, args ...string) (string, error) {
+// try is run for a program that may fail.
+func try(name string, args ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	command := exec.Command(name, args...)
-	command.Stdin, command.Stdout, command.Stderr = strings.NewReader(stdin), &stdout, &stderr
+	command.Stdout, command.Stderr = &stdout, &stderr
 	if err := command.Run(); err != nil {
 		return stdout.String(), fmt.Errorf("%s %s: %w\n%s%s", filepath.Base(name), strings.Join(args, " "), err, stdout.String(), stderr.String())
 	}

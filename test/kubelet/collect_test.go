@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -13,38 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
-
-// With the gate the kubelet still looks at all pods each second, but the end of a container
-// makes it look at once. It says so of each in its log.
-func events(t *testing.T, b bench) {
-	const ends = 10
-	for i := range ends {
-		b.add(t, fmt.Sprintf("event-%d", i), fmt.Sprintf(`
-restartPolicy: Never
-terminationGracePeriodSeconds: 1
-containers:
-- {name: main, image: IMAGE, command: [sh, -c, "sleep 1.%d; exit 5"]}`, i))
-	}
-	for i := range ends {
-		name := fmt.Sprintf("event-%d", i)
-		p := b.until(t, name, "failed", time.Minute, func(p pod) bool { return p.Status.Phase == "Failed" })
-		end := p.container("main").State.Terminated
-		if end == nil || end.ExitCode != 5 {
-			t.Errorf("%s ended as %+v", name, p.Status)
-			continue
-		}
-		told := regexp.MustCompile(`requested pod relist after container termination.*` + strings.TrimPrefix(p.container("main").ContainerID, "mascri://"))
-		if !told.MatchString(read(t, b.kubelet.log)) {
-			t.Errorf("no event told the kubelet of the end of %s", name)
-		}
-	}
-	metrics, err := b.get("/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := regexp.MustCompile(`(?m)^kubelet_evented_pleg_connection_(success|error)_count \d+`).FindAllString(metrics, -1)
-	b.shows(t, "events tell the kubelet of ends, with EventedPLEG", "each of %d; %s", ends, strings.Join(seen, ", "))
-}
 
 func (n *node) containers(t *testing.T, filter *cri.ContainerFilter) []*cri.Container {
 	t.Helper()
@@ -57,8 +24,8 @@ func (n *node) containers(t *testing.T, filter *cri.ContainerFilter) []*cri.Cont
 
 // Of a container that ends again and again, the kubelet keeps one that ended.
 func containerCollection(t *testing.T, b bench) {
-	p := b.until(t, "backoff", "was restarted thrice", 2*time.Minute, func(p pod) bool { return p.container("main").RestartCount >= 3 })
-	kept := await(t, 90*time.Second, "ended containers are collected", func() (int, error) {
+	p := b.until(t, "backoff", "was restarted thrice", func(p pod) bool { return p.container("main").RestartCount >= 3 })
+	kept := await(t, patience, "ended containers are collected", func() (int, error) {
 		ended := b.containers(t, &cri.ContainerFilter{
 			State:         &cri.ContainerStateValue{State: cri.ContainerState_CONTAINER_EXITED},
 			LabelSelector: map[string]string{"io.kubernetes.pod.uid": p.Metadata.UID},
@@ -90,7 +57,7 @@ func imageCollection(t *testing.T, b bench) {
 	b.settings["evictionHard"] = map[string]string{"memory.available": "1Mi", "imagefs.available": "200Mi", "nodefs.available": "0%"}
 	b.restartKubelet(t, unix.SIGTERM)
 	inUse := b.image
-	left := await(t, time.Minute, "the unused image is removed", func() ([]string, error) {
+	left := await(t, patience, "the unused image is removed", func() ([]string, error) {
 		resp, err := b.images.ListImages(t.Context(), &cri.ListImagesRequest{})
 		if err != nil {
 			return nil, err
@@ -124,10 +91,11 @@ func deletion(t *testing.T, b bench) {
 		}
 	}
 	began := time.Now()
-	await(t, 90*time.Second, "nothing is left of pods", func() (struct{}, error) {
+	await(t, patience, "nothing is left of pods", func() (struct{}, error) {
 		left := []string{b.docker(t, "ps", "--all", "--format", "{{.Names}}")}
+		pods := filepath.Join("/sys/fs/cgroup/*", os.Getenv("MASCRI_TEST_CGROUP"), "kubepods")
 		for _, pattern := range []string{
-			"/sys/fs/cgroup/*/mascri-test-*/kubepods/pod*", "/sys/fs/cgroup/*/mascri-test-*/kubepods/*/pod*", "/var/log/pods/*", "/var/log/containers/*",
+			pods + "/pod*", pods + "/*/pod*", "/var/log/pods/*", "/var/log/containers/*",
 			"/var/lib/kubelet/pods/*", "/run/netns/*", b.file("state/attachments/*"), b.file("state/sandboxes/*"), b.file("state/logs/*"), b.file("state/updates/*"),
 		} {
 			found, _ := filepath.Glob(pattern) // the patterns are valid

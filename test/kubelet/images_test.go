@@ -3,7 +3,6 @@ package kubelet
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/mascri/mascri/test/registry"
 )
@@ -38,7 +37,7 @@ containers:
 	b.untilDone(t, "image-always-2")
 	b.untilDone(t, "image-present")
 	waits := func(name, reason string) string {
-		p := b.until(t, name, "waits for its image", time.Minute, func(p pod) bool {
+		p := b.until(t, name, "waits for its image", func(p pod) bool {
 			w := p.container("main").State.Waiting
 			return w != nil && strings.Contains(reason, w.Reason) && w.Reason != ""
 		})
@@ -62,7 +61,7 @@ containers:
 - {name: main, image: "`+r.Ref("own/app", "1")+`", command: ["true"]}`)
 	}
 	b.untilDone(t, "image-private")
-	p := b.until(t, "image-forbidden", "is refused", time.Minute, func(p pod) bool {
+	p := b.until(t, "image-forbidden", "is refused", func(p pod) bool {
 		w := p.container("main").State.Waiting
 		return w != nil && w.Reason == "ErrImagePull"
 	})

@@ -29,6 +29,7 @@ var behaviours = []string{
 	"processes are shared where the pod asks for it",
 	"QoS cgroups hold the pod and its limits",
 	"too much memory is told as OOMKilled",
+	"a pod is resized in place",
 	"security contexts: user, groups, fsGroup, read-only root, capabilities, seccomp, sysctls, privileged",
 	"image pull policies are kept",
 	"an image just built by docker build runs",
@@ -48,13 +49,14 @@ var behaviours = []string{
 	"pods survive a kubelet that is killed",
 	"stats/summary tells what a pod uses, with PodAndContainerStatsFromCRI",
 	"metrics/cadvisor tells of pods, with PodAndContainerStatsFromCRI",
-	"events tell the kubelet of ends, with EventedPLEG",
+	"events tell the kubelet of each transition, with EventedPLEG",
 	"pods survive MasCRI's being killed",
 	"pods survive an engine that restarts with live-restore",
 	"containers that ended are collected",
 	"unused images are collected, and never the sandbox image",
 	"deleted pods leave nothing",
 	"pods are made again after an engine that restarts without live-restore",
+	"pods are made again after a reboot",
 }
 
 // shown are the behaviours that were seen. It is safe for concurrent use.
@@ -106,7 +108,7 @@ func TestKubelet(t *testing.T) {
 			for _, step := range []step{
 				{"pods", pods}, {"order", order}, {"back-off", backOff}, {"probes", probes}, {"hooks", hooks}, {"grace", grace},
 				{"stop signal", stopSignal}, {"volumes", volumes}, {"environment", environment}, {"network", network},
-				{"resources", resources}, {"out of memory", outOfMemory}, {"security", security}, {"image policies", imagePolicies},
+				{"resources", resources}, {"resize", resize}, {"out of memory", outOfMemory}, {"security", security}, {"image policies", imagePolicies},
 				{"image credentials", imageCredentials}, {"logs", logs}, {"rotation", rotation}, {"streams", streams}, {"stats", stats},
 			} {
 				t.Run(step.name, func(t *testing.T) {
@@ -126,6 +128,7 @@ func TestKubelet(t *testing.T) {
 	t.Run("without live-restore", func(t *testing.T) {
 		b := bench{newNode(t), s}
 		t.Run("made again", func(t *testing.T) { madeAgain(t, b) })
+		t.Run("reboot", func(t *testing.T) { rebooted(t, b) })
 	})
 	absent := 0
 	for _, name := range behaviours {

@@ -22,10 +22,10 @@ containers:
   image: IMAGE
   command: [sh, -c, "if [ ! -e /kept/f ]; then touch /kept/f; echo the former; exit 1; fi; echo out 1; echo err 2 >&2; sleep 6; seq 3 9; trap exit TERM; sleep inf & wait"]
   volumeMounts: [{name: kept, mountPath: /kept}]`)
-	b.until(t, "logs", "was restarted", time.Minute, func(p pod) bool {
+	b.until(t, "logs", "was restarted", func(p pod) bool {
 		return p.container("main").RestartCount == 1 && p.container("main").State.Running != nil
 	})
-	all := await(t, time.Minute, "the log is whole", func() (string, error) {
+	all := await(t, patience, "the log is whole", func() (string, error) {
 		text, err := b.get("/containerLogs/default/logs" + suffix + "/main")
 		if err == nil && !strings.HasSuffix(text, "9\n") {
 			err = fmt.Errorf("it is %q", text)
@@ -36,10 +36,16 @@ containers:
 	if all != "out 1\nerr 2\n3\n4\n5\n6\n7\n8\n9\n" && all != "err 2\nout 1\n3\n4\n5\n6\n7\n8\n9\n" {
 		t.Errorf("log %q", all)
 	}
+	// The pod slept for 6 s before 3.
+	third, err := time.Parse(time.RFC3339Nano, strings.Fields(b.log(t, "logs", "main", "timestamps=true&tailLines=7"))[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := fmt.Sprintf("sinceSeconds=%.0f", time.Since(third).Seconds()+3)
 	for query, want := range map[string]string{
 		"tailLines=2":              "8\n9\n",
 		"tailLines=4&limitBytes=3": "6\n7",
-		"sinceSeconds=4":           "3\n4\n5\n6\n7\n8\n9\n",
+		since:                      "3\n4\n5\n6\n7\n8\n9\n",
 		"previous=true":            "the former\n",
 	} {
 		if got := b.log(t, "logs", "main", query); got != want && got != want+"\n" {
@@ -65,11 +71,11 @@ containers:
 	p := b.untilReady(t, "rotation")
 	followed := make(chan string, 1)
 	go func() {
-		text, _ := fetchUntil("https://127.0.0.1:"+port+"/containerLogs/default/rotation"+suffix+"/main?follow=true", "end\n", time.Minute)
+		text, _ := fetchUntil("https://127.0.0.1:"+port+"/containerLogs/default/rotation"+suffix+"/main?follow=true", "end\n", patience)
 		followed <- text
 	}()
 	files := 0
-	whole := await(t, 90*time.Second, "all lines are written", func() (lines []string, err error) {
+	whole := await(t, patience, "all lines are written", func() (lines []string, err error) {
 		lines, files, err = written("rotation", p)
 		if err == nil && (len(lines) == 0 || lines[len(lines)-1] != "end") {
 			err = fmt.Errorf("there are %d lines in %d files", len(lines), files)

@@ -156,7 +156,7 @@ func (n *node) configuration() map[string]any {
 func (n *node) startMascri(t *testing.T) {
 	t.Helper()
 	n.mascri.start(t)
-	await(t, time.Minute, "MasCRI answers", func() (struct{}, error) {
+	await(t, patience, "MasCRI answers", func() (struct{}, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		_, err := n.cri.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{}, grpc.WaitForReady(true))
@@ -173,7 +173,7 @@ func (n *node) startKubelet(t *testing.T) {
 	}
 	write(t, n.file("kubelet.json"), string(text))
 	n.kubelet.start(t)
-	await(t, time.Minute, "the kubelet is healthy", func() (string, error) {
+	await(t, patience, "the kubelet is healthy", func() (string, error) {
 		if err := n.kubelet.gone(); err != nil {
 			t.Fatalf("%v\n%s", err, n.kubelet.tail())
 		}

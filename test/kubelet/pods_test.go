@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -38,7 +37,7 @@ containers:
 		}
 	}
 	for _, name := range names {
-		await(t, 10*time.Second, name+" is in /runningpods", func() (string, error) { // it has a cache
+		await(t, patience, name+" is in /runningpods", func() (string, error) { // it has a cache
 			running, err := b.get("/runningpods/")
 			if err == nil && !strings.Contains(running, `"name":"`+name+suffix+`"`) {
 				err = errors.New(running)
@@ -114,11 +113,11 @@ containers:
 - {name: main, image: IMAGE, command: [sh, -c, "date +%s.%N >> /starts/at; exit 3"], volumeMounts: [{name: starts, mountPath: /starts}]}
 volumes:
 - {name: starts, emptyDir: {medium: Memory}}`)
-	b.until(t, "backoff", "waits", time.Minute, func(p pod) bool {
+	b.until(t, "backoff", "waits", func(p pod) bool {
 		w := p.container("main").State.Waiting
 		return w != nil && w.Reason == "CrashLoopBackOff" && strings.Contains(w.Message, "back-off 10s")
 	})
-	p := b.until(t, "backoff", "was restarted twice", time.Minute, func(p pod) bool {
+	p := b.until(t, "backoff", "was restarted twice", func(p pod) bool {
 		last := p.container("main").LastState.Terminated
 		return p.container("main").RestartCount >= 2 && last != nil && last.ExitCode == 3 && last.Reason == "Error"
 	})

@@ -26,11 +26,11 @@ func probes(t *testing.T, b bench) {
 		"grpc": {grpc, `grpc: {port: 5000}`, `grpc: {port: 5000, service: broken}`},
 	} {
 		for _, side := range []struct{ name, probes string }{
-			{"good", `startupProbe: {` + kind.good + `, periodSeconds: 1, failureThreshold: 30}
-  readinessProbe: {` + kind.good + `, periodSeconds: 1}
-  livenessProbe: {` + kind.good + `, periodSeconds: 1}`},
+			{"good", `startupProbe: {` + kind.good + `, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 60}
+  readinessProbe: {` + kind.good + `, periodSeconds: 1, timeoutSeconds: 10}
+  livenessProbe: {` + kind.good + `, periodSeconds: 1, timeoutSeconds: 10}`},
 			{"unready", `readinessProbe: {` + kind.bad + `, periodSeconds: 1}`},
-			{"dead", `startupProbe: {` + kind.good + `, periodSeconds: 1, failureThreshold: 30}
+			{"dead", `startupProbe: {` + kind.good + `, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 60}
   livenessProbe: {` + kind.bad + `, periodSeconds: 1, failureThreshold: 2}`},
 		} {
 			b.add(t, "probe-"+name+"-"+side.name, `
@@ -46,8 +46,8 @@ containers:
 	}
 	for _, name := range []string{"exec", "http", "tcp", "grpc"} {
 		b.untilReady(t, "probe-"+name+"-good")
-		dead := b.until(t, "probe-"+name+"-dead", "was restarted", time.Minute, func(p pod) bool { return p.container("main").RestartCount > 0 })
-		unready := b.until(t, "probe-"+name+"-unready", "runs", time.Minute, func(p pod) bool { return p.container("main").State.Running != nil })
+		dead := b.until(t, "probe-"+name+"-dead", "was restarted", func(p pod) bool { return p.container("main").RestartCount > 0 })
+		unready := b.until(t, "probe-"+name+"-unready", "runs", func(p pod) bool { return p.container("main").State.Running != nil })
 		if since := time.Since(unready.container("main").State.Running.StartedAt); since < 5*time.Second {
 			time.Sleep(5*time.Second - since)
 		}
@@ -67,7 +67,7 @@ containers:
 
 func (n *node) untilRuns(t *testing.T, name string) pod {
 	t.Helper()
-	return n.until(t, name, "runs", time.Minute, func(p pod) bool { return p.container("main").State.Running != nil })
+	return n.until(t, name, "runs", func(p pod) bool { return p.container("main").State.Running != nil })
 }
 
 func hooks(t *testing.T, b bench) {
@@ -92,11 +92,11 @@ containers:
   `+forever+`
   lifecycle: {postStart: {exec: {command: [sh, -c, "exit 4"]}}}`)
 	b.untilReady(t, "hooks")
-	p := b.until(t, "hooks-fail", "was killed", time.Minute, func(p pod) bool {
+	p := b.until(t, "hooks-fail", "was killed", func(p pod) bool {
 		c := p.container("main")
 		return c.LastState.Terminated != nil || c.State.Terminated != nil || c.State.Waiting != nil && c.State.Waiting.Reason == "PostStartHookError"
 	})
-	b.remove(t, time.Minute, "hooks", "hooks-fail")
+	b.remove(t, "hooks", "hooks-fail")
 	got := strings.ReplaceAll(read(t, notes+"/n"), "\n", ", ")
 	if want := "postStart, preStop, preStop ends, TERM"; got != want {
 		t.Errorf("%q, want %q", got, want)
@@ -123,13 +123,13 @@ containers:
 	for _, name := range names {
 		b.untilReady(t, name)
 	}
-	for name, span := range map[string][2]float64{"grace-polite": {2, 12}, "grace-deaf": {4, 14}} {
+	for name, least := range map[string]float64{"grace-polite": 2, "grace-deaf": 4} {
 		began := time.Now()
-		b.remove(t, time.Minute, name)
+		b.remove(t, name)
 		seconds := time.Since(began).Seconds()
 		took[name] = fmt.Sprintf("%.1f s", seconds)
-		if seconds < span[0] || seconds > span[1] {
-			t.Errorf("%s took %.1f s, want between %v", name, seconds, span)
+		if seconds < least {
+			t.Errorf("%s took %.1f s, want %.0f s at least", name, seconds, least)
 		}
 	}
 	if read(t, notes+"/polite") != "done" || read(t, notes+"/deaf") != "TERM" {
@@ -153,7 +153,7 @@ containers:
   volumeMounts: [{name: notes, mountPath: /notes}]
   lifecycle: {stopSignal: SIGUSR1}`)
 	b.untilReady(t, "signal")
-	b.remove(t, time.Minute, "signal")
+	b.remove(t, "signal")
 	if got := read(t, notes+"/n"); got != "USR1" {
 		t.Errorf("it got %s, want USR1", got)
 	}

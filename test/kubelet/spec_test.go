@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 func volumes(t *testing.T, b bench) {
@@ -106,7 +105,7 @@ containers:
 - {name: one, image: IMAGE, command: [sleep, "4711"]}
 - {name: two, image: IMAGE, command: [sh, -c, "sleep 1; ps; trap exit TERM; sleep inf & wait"]}`)
 	b.untilReady(t, "hostport")
-	body := await(t, 20*time.Second, "the host port answers", func() (string, error) { return fetch("http://" + nodeIP + ":18080/f") })
+	body := await(t, patience, "the host port answers", func() (string, error) { return fetch("http://" + nodeIP + ":18080/f") })
 	if body != "hello\n" {
 		t.Errorf("by the host port: %q", body)
 	}
@@ -114,19 +113,20 @@ containers:
 
 	b.untilReady(t, "hostnet")
 	log := strings.TrimSpace(b.log(t, "hostnet", "main", ""))
-	conn, err := net.Dial("tcp", "127.0.0.1:18181")
-	if err != nil {
-		t.Error(err)
-	} else {
-		conn.Close()
-	}
+	await(t, patience, "the pod listens on the node's loopback", func() (struct{}, error) {
+		conn, err := net.Dial("tcp", "127.0.0.1:18181")
+		if err == nil {
+			conn.Close()
+		}
+		return struct{}{}, err
+	})
 	if own, err := os.Readlink("/proc/self/ns/net"); err != nil || own != log {
 		t.Errorf("the pod is in %q, the node in %q, %v", log, own, err)
 	}
 	b.shows(t, "host network is the node's", "the namespace is the node's %s; it listens on the node's loopback", log)
 
 	b.untilReady(t, "sharedpid")
-	log = await(t, 20*time.Second, "the other container's process is seen", func() (string, error) {
+	log = await(t, patience, "the other container's process is seen", func() (string, error) {
 		text, err := b.get("/containerLogs/default/sharedpid" + suffix + "/two")
 		if err == nil && (!strings.Contains(text, "sleep 4711") || !strings.Contains(text, "/pause")) {
 			err = fmt.Errorf("ps says %q", text)
@@ -159,7 +159,7 @@ containers:
 		if p.Status.QOSClass != want.class {
 			t.Errorf("%s is %s", want.name, p.Status.QOSClass)
 		}
-		id := strings.TrimPrefix(p.container("main").ContainerID, "mascri://")
+		id := p.container("main").id()
 		group := filepath.Join(os.Getenv("MASCRI_TEST_CGROUP"), "kubepods", want.parent, "pod"+p.Metadata.UID)
 		for _, file := range []struct{ path, want string }{
 			{"cpu/" + group + "/" + id + "/cpu.shares", want.shares},
@@ -182,7 +182,7 @@ func outOfMemory(t *testing.T, b bench) {
 restartPolicy: Never
 containers:
 - {name: main, image: IMAGE, command: [sh, -c, "sleep 1; tail /dev/zero"], resources: {limits: {memory: 16Mi}}}`)
-	p := b.until(t, "oom", "ended", time.Minute, func(p pod) bool { return p.container("main").State.Terminated != nil })
+	p := b.until(t, "oom", "ended", func(p pod) bool { return p.container("main").State.Terminated != nil })
 	end := p.container("main").State.Terminated
 	if end.Reason != "OOMKilled" || end.ExitCode != 137 {
 		t.Errorf("ended by %+v", end)

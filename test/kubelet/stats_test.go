@@ -3,12 +3,12 @@ package kubelet
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,7 +60,7 @@ containers:
 // statsOf returns a pod's statistics once they are as a busy pod's must be.
 func (n *node) statsOf(t *testing.T, name string) podStats {
 	t.Helper()
-	return await(t, time.Minute, "/stats/summary tells of "+name, func() (podStats, error) {
+	return await(t, patience, "/stats/summary tells of "+name, func() (podStats, error) {
 		s, err := n.summary()
 		if err != nil {
 			return podStats{}, err
@@ -82,7 +82,13 @@ func (n *node) statsOf(t *testing.T, name string) podStats {
 // group returns the directory of a pod's or container's cgroup in a hierarchy.
 func group(t *testing.T, hierarchy, uid, container string) string {
 	t.Helper()
-	found, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup", hierarchy, "mascri-test-*", "kubepods", "*", "pod"+uid, container)) // the pattern is valid
+	var found []string
+	for _, class := range []string{"", "burstable", "besteffort"} {
+		dir := filepath.Join("/sys/fs/cgroup", hierarchy, os.Getenv("MASCRI_TEST_CGROUP"), "kubepods", class, "pod"+uid, container)
+		if _, err := os.Stat(dir); err == nil {
+			found = append(found, dir)
+		}
+	}
 	if len(found) != 1 {
 		t.Fatalf("cgroups of pod %s: %q", uid, found)
 	}
@@ -94,8 +100,7 @@ func stats(t *testing.T, b bench) {
 	p := b.untilReady(t, "busy")
 	whole := b.statsOf(t, "busy")
 	s := whole.Containers[0]
-	id := strings.TrimPrefix(p.container("main").ContainerID, "mascri://")
-	kernel, err := strconv.ParseUint(read(t, group(t, "cpuacct", p.Metadata.UID, id)+"/cpuacct.usage"), 10, 64)
+	kernel, err := strconv.ParseUint(read(t, group(t, "cpuacct", p.Metadata.UID, p.container("main").id())+"/cpuacct.usage"), 10, 64)
 	if err != nil || s.CPU.UsageCoreNanoSeconds > kernel || s.CPU.UsageCoreNanoSeconds*4 < kernel {
 		t.Errorf("CPU time %d, the kernel says %d, %v", s.CPU.UsageCoreNanoSeconds, kernel, err)
 	}

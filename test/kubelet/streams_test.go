@@ -80,10 +80,11 @@ func (b bench) terminal(t *testing.T, protocol string) string {
 	t.Helper()
 	query := url.Values{"command": {"sh"}, "input": {"1"}, "output": {"1"}, "tty": {"1"}}
 	client := b.client(t, protocol, "/exec/default/streams"+suffix+"/terminal?"+query.Encode(), "-stdin", "-tty")
-	return converse(t, client, "sleep 1; stty size\n", "33 91")
+	return converse(t, client, "stty size\n", "33 91")
 }
 
-// converse sends words to a client's standard input, and ends it when it said want.
+// converse sends words to a client's standard input until it said want, and ends it. What
+// is sent before an attach is done is the process's too, but its answer is lost.
 func converse(t *testing.T, client *exec.Cmd, words, want string) string {
 	t.Helper()
 	in, err := client.StdinPipe()
@@ -97,7 +98,7 @@ func converse(t *testing.T, client *exec.Cmd, words, want string) string {
 	if err := client.Start(); err != nil {
 		t.Fatal(err)
 	}
-	said := make(chan string)
+	said := make(chan string, 1)
 	go func() {
 		var text strings.Builder
 		for chunk := make([]byte, 4096); !strings.Contains(text.String(), want); {
@@ -111,17 +112,18 @@ func converse(t *testing.T, client *exec.Cmd, words, want string) string {
 		said <- text.String()
 	}()
 	defer func() { _ = client.Process.Kill(); _ = client.Wait() }()
-	time.Sleep(500 * time.Millisecond) // what is sent before the attach is done is the process's too, but its answer is lost
-	if _, err := io.WriteString(in, words); err != nil {
-		t.Fatal(err)
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		select {
+		case text := <-said:
+			return text
+		case <-time.After(500 * time.Millisecond):
+		}
+		if _, err := io.WriteString(in, words); err != nil {
+			t.Fatal(err)
+		}
 	}
-	select {
-	case text := <-said:
-		return text
-	case <-time.After(20 * time.Second):
-		t.Errorf("%v does not say %q", client.Args, want)
-		return ""
-	}
+	t.Errorf("%v does not say %q", client.Args, want)
+	return ""
 }
 
 func (b bench) portForward(t *testing.T, protocol string) string {
@@ -140,7 +142,7 @@ func (b bench) portForward(t *testing.T, protocol string) string {
 	if err := client.Start(); err != nil {
 		t.Fatal(err)
 	}
-	page := await(t, 20*time.Second, "the port is forwarded", func() (string, error) {
+	page := await(t, patience, "the port is forwarded", func() (string, error) {
 		return fetch("http://127.0.0.1:" + local + "/f")
 	})
 	in.Close()

@@ -34,8 +34,8 @@ const (
 	// cgroupVariable names the cgroup below which all containers of a test run are.
 	cgroupVariable = "MASCRI_TEST_CGROUP"
 
-	startLimit = 20 * time.Second
-	stopLimit  = 20 * time.Second
+	startLimit = time.Minute
+	stopLimit  = time.Minute
 )
 
 // Start runs an engine of its own for t, with its containerd, and returns its address
