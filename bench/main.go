@@ -45,6 +45,7 @@ type options struct {
 	logMB       int    // in a round
 	image       string // file to write it to; instead of all else, if not empty
 	soak        int    // whole lives of pods; instead of all else, if not 0
+	kubelet     int    // pods of a kubelet; instead of all else, if not 0
 }
 
 func parse() (options, error) {
@@ -68,6 +69,7 @@ func parse() (options, error) {
 	flag.IntVar(&o.logs, "logs", 30, "rounds of log lines")
 	flag.IntVar(&o.logMB, "log-mb", 20, "megabytes of log lines in a round")
 	flag.IntVar(&o.soak, "soak", 0, "measure nothing but what so many whole lives of pods leave behind")
+	flag.IntVar(&o.kubelet, "kubelet", 0, "measure nothing but a kubelet with so many pods")
 	flag.Parse()
 	o.contestants = strings.Split(*names, ",")
 	var err error
@@ -113,6 +115,8 @@ func main() {
 			err = writeShellImage(o.image)
 		case o.soak > 0:
 			err = soak(ctx, o)
+		case o.kubelet > 0:
+			err = measureKubelets(ctx, o)
 		default:
 			err = bench(ctx, o)
 		}
