@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -37,7 +38,7 @@ func (s stage) run(ctx context.Context, t *thing) (each []float64, all float64, 
 	for _, step := range s.steps {
 		stepBegan := time.Now()
 		if err := step.do(ctx, t); err != nil {
-			return nil, 0, fmt.Errorf("%s%s of %s: %w", s.measure, step.measure, t.name, err)
+			return nil, 0, fmt.Errorf("%s of %s: %w", cmp.Or(step.measure, s.measure, "a step"), t.name, err)
 		}
 		each = append(each, milliseconds(time.Since(stepBegan)))
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // turnLimit is how long one turn may take: a runtime that hangs must not hold up the rest.
-const turnLimit = 2 * time.Minute
+const turnLimit = 5 * time.Minute
 
 // turns gives each contestant a turn in each round. Their order is another one each
 // time, as the kernel is busy for a while with what the one before has left; it is the

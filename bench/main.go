@@ -156,7 +156,7 @@ func bench(ctx context.Context, o options) error {
 	for _, c := range contestants {
 		result.Contestants = append(result.Contestants, c.about)
 	}
-	return result.collect(o.out, []phase{
+	return result.collect(ctx, o.out, []phase{
 		{"pods", func() ([]sample, []process, error) {
 			samples, err := latency(ctx, contestants, o.rounds, o.widths)
 			return samples, nil, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,15 +39,19 @@ type phase struct {
 
 // collect does the phases one by one, whether others failed or not, and writes after each what is known by
 // then: what was measured is not lost by what comes later. tidy is called where one failed.
-func (r *results) collect(dir string, phases []phase, tidy func() error) error {
+// Once ctx has ended, the rest is not done.
+func (r *results) collect(ctx context.Context, dir string, phases []phase, tidy func() error) error {
 	var errs []error
 	for i, p := range phases {
+		if ctx.Err() != nil {
+			break
+		}
 		samples, processes, err := p.do()
 		r.Samples, r.Processes = append(r.Samples, samples...), append(r.Processes, processes...)
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", p.name, err)
 			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
-			if err := tidy(); err != nil {
+			if err := tidy(); err != nil && ctx.Err() == nil {
 				errs = append(errs, fmt.Errorf("clean up: %w", err))
 			}
 		}

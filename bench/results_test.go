@@ -84,7 +84,7 @@ func TestPhaseThatFailsLosesNothing(t *testing.T) {
 	take := func(measure string) []sample {
 		return []sample{{subject, measure, stream, 0, 1}, {reference, measure, stream, 0, 0}}
 	}
-	err := r.collect(dir, []phase{
+	err := r.collect(t.Context(), dir, []phase{
 		{"one", func() ([]sample, []process, error) { return take(logRate), nil, wrong }},
 		{"two", func() ([]sample, []process, error) {
 			if got := read().Missing; len(got) != 2 || got[0] != "one: no route" || got[1] != "two: not done yet" {

@@ -193,7 +193,8 @@ func (r *soakResult) write(dir string) error {
 	fmt.Fprintf(&text, "# %d pods, one after another\n\nWritten by `make soak`. %s\n\n"+
 		"MasCRI on engine 28 with `examples/10-bridge.conf`; %d pods at a time are started with a container, a command is run in it, and all is\n"+
 		"stopped and removed. Each row is of a moment with no pod, %v after the last one went. The containers' images are %s and\n"+
-		"one with a shell. Disk is MasCRI's state directory and the CNI plugins'; rules are lines of iptables-save and ip6tables-save.\n\n",
+		"one with a shell. Disk is MasCRI's state directory and the CNI plugins'; rules are lines of iptables-save and ip6tables-save.\n"+
+		"What dockerd grows by are the commands, which it forgets five to ten minutes later: see [profile.md](profile.md#memory).\n\n",
 		last.Cycles, r.Machine, atOnce, settle, sandboximage.Ref())
 	head, rule := "| pods | s | netns | links | rules | state files | KB | CNI files |", "|--:|--:|--:|--:|--:|--:|--:|--:|"
 	for _, d := range last.Daemons {
