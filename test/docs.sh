@@ -28,10 +28,12 @@ await() {
 # base prints the file system of an image that has what image/Dockerfile takes by apt:
 # there is no registry, and an apt-get that installs nothing does.
 base() {
-	local programs libraries
+	local programs libraries plugins
 	programs=$(type -P sh cat grep mkdir mount nsenter rm nft; ls /usr/sbin/{ip,ip6}tables*)
-	libraries=$({ ldd $programs /usr/lib/*/xtables/*.so || true; } 2>/dev/null | sed -nE 's#(.* => |\t)(/[^ ]+) \(0x.*#\2#p' | sort -u)
-	cp -rL --parents $programs $libraries /usr/lib/*/xtables $work/base
+	plugins=$(dirname "$(find /usr/lib /usr/lib64 -name libxt_tcp.so -print -quit 2>/dev/null)")
+	# ldd fails for scripts, and goes on.
+	libraries=$({ ldd $programs "$plugins"/*.so || true; } 2>/dev/null | sed -nE 's#(.* => |\t)(/[^ ]+) \(0x.*#\2#p' | sort -u)
+	cp -rL --parents $programs $libraries "$plugins" $work/base
 	ln -s usr/bin usr/sbin $work/base
 	cp -L "$(type -P true)" $work/base/usr/bin/apt-get
 	tar -c -C $work/base .
