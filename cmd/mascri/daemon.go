@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	sd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -146,9 +147,9 @@ func (c complete) Look(ctx context.Context, id string) (pod.Item, error) {
 	return item, err
 }
 
-// run serves on listener until ctx ends and the RPCs under way are through. It
-// returns nil after an orderly end.
-func (d *daemon) run(ctx context.Context, listener net.Listener) error {
+// run serves on listener, which is at the path socket, until ctx ends and the RPCs under
+// way are through. It returns nil after an orderly end.
+func (d *daemon) run(ctx context.Context, listener net.Listener, socket string) error {
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(messageBytes), grpc.MaxSendMsgSize(messageBytes),
 		grpc.UnaryInterceptor(d.cri.Unary), grpc.StreamInterceptor(d.cri.Stream),
@@ -168,8 +169,16 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 		group.Go(func() error { return part(parts) })
 	}
 	group.Go(func() error { return server.Serve(listener) })
+	// It goes without where systemd can't be told: the pods must run all the same.
+	group.Go(func() error {
+		if err := d.tellSystemd(parts, socket); err != nil && parts.Err() == nil {
+			d.log.Warn("systemd is not told how the daemon fares", "error", err)
+		}
+		return nil
+	})
 	select {
 	case <-ctx.Done():
+		_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
 		d.log.Info("draining", "limit", drainLimit)
 		d.cri.EndStreams()
 		drain(server, drainLimit)

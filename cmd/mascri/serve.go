@@ -8,7 +8,6 @@ import (
 	"os"
 	"runtime/debug"
 
-	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"github.com/mascri/mascri/internal/config"
@@ -66,8 +65,5 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	}
 	defer listener.Close()
 	log.Info("serving CRI v1", "socket", socket, "version", version, "instance", d.instance)
-	if _, err := sd.SdNotify(false, sd.SdNotifyReady); err != nil {
-		log.Warn("systemd could not be told that the daemon is ready", "error", err)
-	}
-	return d.run(ctx, listener)
+	return d.run(ctx, listener, socket)
 }

@@ -140,21 +140,33 @@ func TestSocketActivation(t *testing.T) {
 	defer notify.Close()
 	n.prepare = func(cmd *exec.Cmd) {
 		handOver(socket)(cmd)
-		cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notify.LocalAddr().String())
+		cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notify.LocalAddr().String(), "WATCHDOG_USEC=3000000")
 	}
-	n.extra = append(n.extra, "--socket", filepath.Join(dir, "unused.sock"))
-	for range 2 { // a client's connection waits while the daemon is down
-		n.start(t)
+	told := func(want string) {
+		t.Helper()
 		if err := notify.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		message := make([]byte, 4096)
-		if size, err := notify.Read(message); err != nil || string(message[:size]) != "READY=1" {
-			t.Errorf("systemd is told %q, %v; want READY=1", message[:size], err)
+		for {
+			size, err := notify.Read(message)
+			if err != nil {
+				t.Fatalf("systemd is not told %q: %v", want, err)
+			}
+			if strings.HasPrefix(string(message[:size]), want) {
+				return
+			}
 		}
+	}
+	n.extra = append(n.extra, "--socket", filepath.Join(dir, "unused.sock"))
+	for range 2 { // a client's connection waits while the daemon is down
+		n.start(t)
+		told("READY=1\nWATCHDOG=1\nSTATUS=0 pods, 0 containers")
+		told("WATCHDOG=1")
 		n.removePod(t, n.runPod(t, config("web")).id)
 		n.wantWhole(t, 0)
 		n.terminate(t)
+		told("STOPPING=1")
 		if _, err := os.Stat(n.socket); err != nil {
 			t.Errorf("systemd's socket is gone after the daemon's end: %v", err)
 		}
@@ -175,6 +187,39 @@ func TestSocketActivation(t *testing.T) {
 	if !strings.Contains(out, "not of type unix stream") {
 		t.Errorf("a datagram socket: %s", out)
 	}
+}
+
+// A stuck engine is nothing that a restart of the daemon would mend: systemd is told so, and
+// that the daemon lives.
+func TestStuckEngineDoesNotStopTheWatchdog(t *testing.T) {
+	n := newNode(t, enginetest.Engine28, userConf())
+	n.terminate(t)
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(shortDir(t), "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer notify.Close()
+	n.prepare = func(cmd *exec.Cmd) {
+		cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notify.LocalAddr().String(), "WATCHDOG_USEC=3000000")
+	}
+	n.start(t)
+	n.engine.Freeze(t)
+	if err := notify.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	message, beats := make([]byte, 4096), 0
+	for stuck := false; !stuck || beats < 3; {
+		size, err := notify.Read(message)
+		if err != nil {
+			t.Fatalf("%d messages since systemd is told that the engine does not answer, then %v", beats, err)
+		}
+		text := string(message[:size])
+		stuck = stuck || strings.Contains(text, "the engine does not answer")
+		if stuck && strings.Contains(text, "WATCHDOG=1") {
+			beats++
+		}
+	}
+	n.engine.Thaw(t)
 }
 
 // SIGTERM lets requests under way finish and takes no new ones; pods run on.
