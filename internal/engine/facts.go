@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
 
@@ -39,6 +40,7 @@ func facts(info system.Info, apiVersion string) pod.EngineFacts {
 		AppArmor:       hasSecurityOption(info, "apparmor"),
 		Seccomp:        hasSecurityOption(info, "seccomp"),
 		LiveRestore:    info.LiveRestoreEnabled,
+		Swarm:          info.Swarm.LocalNodeState == swarm.LocalNodeStateActive,
 		SwapLimit:      info.SwapLimit,
 		CDI:            len(info.CDISpecDirs) > 0,
 		RecursiveRO:    recursiveReadOnly(info, apiVersion),

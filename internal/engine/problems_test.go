@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
 
 	"github.com/mascri/mascri/internal/pod"
@@ -64,10 +65,11 @@ func TestFacts(t *testing.T) {
 		Runtimes:        map[string]system.RuntimeWithStatus{"runc": {}, "crun": {}},
 		SecurityOptions: []string{"name=apparmor", "name=seccomp,profile=builtin", "name=selinux"},
 		FirewallBackend: &system.FirewallInfo{Driver: "iptables+firewalld"}, LiveRestoreEnabled: true,
+		Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateActive},
 	}, "1.52")
 	want := pod.EngineFacts{
 		Version: "29.0.0", APIVersion: "1.52", CgroupDriver: "systemd", CgroupVersion: "2", RootDir: "/d", Kernel: "6.1", DefaultRuntime: "runc",
-		Runtimes: []string{"crun", "runc"}, SELinux: true, AppArmor: true, Seccomp: true, LiveRestore: true, FirewallDriver: "iptables",
+		Runtimes: []string{"crun", "runc"}, SELinux: true, AppArmor: true, Seccomp: true, LiveRestore: true, Swarm: true, FirewallDriver: "iptables",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("facts (-want +got):\n%s", diff)

@@ -15,6 +15,7 @@ type EngineFacts struct {
 	AppArmor       bool     `json:"apparmor"`
 	Seccomp        bool     `json:"seccomp"`
 	LiveRestore    bool     `json:"liveRestore"`
+	Swarm          bool     `json:"swarm"`     // it is a node of a swarm, which rules LiveRestore out
 	SwapLimit      bool     `json:"swapLimit"` // swap can be limited: the kernel accounts for it
 	CDI            bool     `json:"cdi"`       // devices can be asked for by CDI
 	// RecursiveRO are the runtimes that can make mounts recursively read-only, sorted.
