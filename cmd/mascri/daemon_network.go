@@ -18,20 +18,14 @@ const netnsDir = "/run/netns"
 
 // newNetwork counts in counted, if that is set.
 func newNetwork(cfg config.Config, instance string, eng *engine.Engine, step func(string), counted *metrics.Metrics, log *slog.Logger) (*network.Network, error) {
-	ours := instance[:8]
 	config := network.Config{
-		ConfigDir: cfg.Network.ConfigDir,
-		BinDirs:   cfg.Network.BinDirs,
-		StateDir:  cfg.StateDir,
-		NetnsDir:  netnsDir,
-		Default: defaultnet.New(defaultnet.Options{
-			StateFile:   filepath.Join(cfg.StateDir, "default-network.json"),
-			EnginePools: eng.Pools,
-			Masquerade:  "mascri_" + ours,
-			Logger:      log,
-		}),
+		ConfigDir:  cfg.Network.ConfigDir,
+		BinDirs:    cfg.Network.BinDirs,
+		StateDir:   cfg.StateDir,
+		NetnsDir:   netnsDir,
+		Default:    newDefaultNetwork(cfg, instance, eng, log),
 		DefaultOff: !cfg.Network.DefaultNetwork,
-		Forward:    firewall.NewForward("MASCRI-" + ours),
+		Forward:    newForward(instance),
 		Logger:     log,
 		Step:       step,
 	}
@@ -40,4 +34,17 @@ func newNetwork(cfg config.Config, instance string, eng *engine.Engine, step fun
 		config.FoundLeak = func(kind pod.LeakKind) { counted.Leak(string(kind)) }
 	}
 	return network.New(config)
+}
+
+func newDefaultNetwork(cfg config.Config, instance string, eng *engine.Engine, log *slog.Logger) *defaultnet.Network {
+	return defaultnet.New(defaultnet.Options{
+		StateFile:   filepath.Join(cfg.StateDir, "default-network.json"),
+		EnginePools: eng.Pools,
+		Masquerade:  "mascri_" + instance[:8],
+		Logger:      log,
+	})
+}
+
+func newForward(instance string) *firewall.Forward {
+	return firewall.NewForward("MASCRI-" + instance[:8])
 }

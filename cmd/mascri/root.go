@@ -25,6 +25,8 @@ func newRoot() *cobra.Command {
 	}
 	root.AddCommand(
 		newServe(load),
+		newInstall(),
+		newUninstall(),
 		newConfig(flags),
 		newDoctor(load),
 		newSupportBundle(flags),
