@@ -227,5 +227,5 @@ func (f file) writeTo(path string) error {
 	}
 	_, err = w.Write(f.data)
 	// The mode that was asked for, whatever the umask.
-	return errors.Join(err, w.Chmod(f.mode), w.Sync(), w.Close())
+	return errors.Join(err, w.Chown(f.uid, f.gid), w.Chmod(f.mode), w.Sync(), w.Close())
 }

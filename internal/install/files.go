@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // Paths on the machine.
@@ -30,6 +31,8 @@ type file struct {
 	data []byte
 	link string // what the path is a symbolic link to, instead
 	mode fs.FileMode
+	uid  int
+	gid  int
 	why  string
 	keep bool // whatever is there already stays
 	// merged and before are those of entry.
@@ -149,11 +152,19 @@ func (o Options) engineConfig() ([]file, string, error) {
 		if err != nil {
 			return nil, "", fmt.Errorf("%s:%w; mend it first: the engine would not start with it", path, err)
 		}
-		mode := fs.FileMode(0o644)
+		f := file{path: path, data: text, mode: 0o644, why: "\"live-restore\": true: pods outlive a restart of the engine", merged: true, before: before}
 		if stat, err := os.Stat(o.place(path)); err == nil {
-			mode = stat.Mode().Perm()
+			f.like(stat)
 		}
-		return []file{{path: path, data: text, mode: mode, why: "\"live-restore\": true: pods outlive a restart of the engine", merged: true, before: before}}, "", nil
+		return []file{f}, "", nil
+	}
+}
+
+// like gives f the mode and the owner of a file that it replaces.
+func (f *file) like(stat fs.FileInfo) {
+	f.mode = stat.Mode().Perm()
+	if sys, ok := stat.Sys().(*syscall.Stat_t); ok {
+		f.uid, f.gid = int(sys.Uid), int(sys.Gid)
 	}
 }
 

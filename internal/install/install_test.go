@@ -103,13 +103,13 @@ func machine(t *testing.T) (root string) {
 	write(t, root+"/etc/crictl.yaml", "timeout: 5\n")
 	must(t, os.Chmod(root+"/etc/crictl.yaml", 0o640))
 	write(t, root+"/etc/docker/daemon.json", "{\n    \"log-level\": \"warn\",\n    \"live-restore\": false\n}\n")
+	must(t, os.Chown(root+"/etc/docker/daemon.json", 0, 7))
 	must(t, os.MkdirAll(root+"/etc/systemd/system", 0o755))
 	must(t, os.MkdirAll(root+"/var/lib", 0o755))
 	return root
 }
 
-// tree is all that is below root: mode, and content or target. Files of the user's own
-// are told by their inodes, too.
+// tree is all that is below root: mode, group where it is not root, and content or target.
 func tree(t *testing.T, root string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -122,6 +122,9 @@ func tree(t *testing.T, root string) map[string]string {
 			return err
 		}
 		text := stat.Mode().String()
+		if gid := stat.Sys().(*syscall.Stat_t).Gid; gid != 0 {
+			text += fmt.Sprint(" of ", gid)
+		}
 		switch stat.Mode().Type() {
 		case 0:
 			content, err := os.ReadFile(path)
@@ -188,7 +191,7 @@ func TestInstallTwiceChangesNothing(t *testing.T) {
 		"/opt/cni/bin/bridge":   "-rwxr-xr-x bridge\n",
 		"/opt/cni/bin/portmap":  "-rwxr-xr-x the user's portmap\n",
 		"/etc/systemd/system/sockets.target.wants/mascri.socket": "Lrwxrwxrwx -> /etc/systemd/system/mascri.socket",
-		"/etc/docker/daemon.json":                                "-rwxr-xr-x {\n    \"log-level\": \"warn\",\n    \"live-restore\": true\n}\n",
+		"/etc/docker/daemon.json":                                "-rwxr-xr-x of 7 {\n    \"log-level\": \"warn\",\n    \"live-restore\": true\n}\n",
 		"/etc/crictl.yaml.before-mascri":                         "-rw-r----- timeout: 5\n",
 	} {
 		if got := installed[path]; got != want {
@@ -244,7 +247,7 @@ func TestUninstallKeepsEdits(t *testing.T) {
 	before["/etc/crictl.yaml.after-mascri"] = "-rw-r--r-- edited\n"
 	before["/etc/systemd/system/mascri.service.after-mascri"] = "-rw-r--r-- edited, too\n"
 	before["/etc/docker/daemon.json.before-mascri"] = before["/etc/docker/daemon.json"]
-	before["/etc/docker/daemon.json"] = "-rwxr-xr-x {\"live-restore\": false, \"debug\": true}"
+	before["/etc/docker/daemon.json"] = "-rwxr-xr-x of 7 {\"live-restore\": false, \"debug\": true}"
 	same(t, "after uninstall", before, tree(t, root))
 }
 

@@ -47,6 +47,9 @@ func Undo(o Options) (Plan, error) {
 	if o.Units.Wanted && changed.below(unitDir+"/mascri.") {
 		plan.Before = []Command{{[]string{"systemctl", "stop", "mascri.socket", "mascri.service"}, "the daemon ends"}}
 		plan.After = append(plan.After, Command{[]string{"systemctl", "daemon-reload"}, "systemd forgets the units"})
+		if dir := filepath.Dir(o.Units.Endpoint); filepath.Base(dir) == "mascri" { // and not such as /run
+			plan.Changes = append(plan.Changes, Change{Action: RemoveDir, Path: dir, Why: "made by systemd for the socket; stays unless it is empty"})
+		}
 	}
 	if slices.ContainsFunc(m.Files, func(e entry) bool { return e.Merged }) {
 		plan.Notes = append(plan.Notes, "the engine keeps live-restore until it is started next: a reload does not take it back")
@@ -175,7 +178,9 @@ func (o Options) unmerge(c Change, step func()) error {
 	if string(changed) == string(text) {
 		return nil
 	}
-	return o.write(file{path: c.Path, data: changed, mode: stat.Mode().Perm()}, step)
+	f := file{path: c.Path, data: changed}
+	f.like(stat)
+	return o.write(f, step)
 }
 
 // removeEmpty removes a directory unless something is in it.
