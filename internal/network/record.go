@@ -21,6 +21,10 @@ import (
 // recordVersion is the form of record files that this build writes and reads.
 const recordVersion = 1
 
+// errNewer is of a record that a later version of MasCRI wrote, which must not be taken for
+// a damaged one: to that version it is whole.
+var errNewer = errors.New("written by a newer mascri: start that one")
+
 // record is an attachment with all that CNI DEL needs. Records are values: one is
 // replaced, never changed, once others can see it.
 type record struct {
@@ -51,6 +55,8 @@ func decodeRecord(sandboxID string, data []byte) (record, error) {
 		return record{}, err
 	}
 	switch {
+	case rec.Version > recordVersion:
+		return record{}, fmt.Errorf("version %d, this build knows version %d: %w", rec.Version, recordVersion, errNewer)
 	case rec.Version != recordVersion:
 		return record{}, fmt.Errorf("version %d, this build knows version %d", rec.Version, recordVersion)
 	case rec.SandboxID != sandboxID:
@@ -162,7 +168,9 @@ func (n *Network) forget(sandboxID string) error {
 }
 
 // loadRecords reads all records. A file that is not a record is moved to the
-// quarantine directory beside it, so that it is neither lost nor in the way.
+// quarantine directory beside it, so that it is neither lost nor in the way. One of a
+// newer version is an error: without it, its pod would be taken for one that was never
+// completed, and removed.
 func (n *Network) loadRecords() error {
 	if err := os.MkdirAll(n.recordDir(), 0o700); err != nil {
 		return fmt.Errorf("make record directory: %w", err)
@@ -200,6 +208,9 @@ func (n *Network) loadRecord(sandboxID, path string) error {
 		rec.inherited = rec.Phase != pod.Attached
 		n.records[sandboxID] = rec
 		return nil
+	}
+	if errors.Is(err, errNewer) {
+		return fmt.Errorf("attachment record %s: %w", path, err)
 	}
 	return n.quarantine(sandboxID, fmt.Errorf("damaged: %w", err))
 }

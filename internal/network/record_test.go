@@ -2,6 +2,7 @@ package network
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,7 +52,8 @@ func TestDamagedRecordsAreRefused(t *testing.T) {
 		damage func(*record)
 		want   string
 	}{
-		"later version":    {func(rec *record) { rec.Version = 2 }, "version 2"},
+		"later version":    {func(rec *record) { rec.Version = 2 }, "version 2, this build knows version 1: written by a newer mascri"},
+		"no version":       {func(rec *record) { rec.Version = 0 }, "version 0"},
 		"another sandbox":  {func(rec *record) { rec.SandboxID = sandboxID("b") }, "is that of sandbox"},
 		"unknown phase":    {func(rec *record) { rec.Phase = "done" }, `phase "done"`},
 		"no pin":           {func(rec *record) { rec.NetnsPath = "" }, "incomplete"},
@@ -139,4 +141,22 @@ func FuzzDecodeRecord(f *testing.F) {
 			t.Errorf("written again, it is damaged: %v", err)
 		}
 	})
+}
+
+// Without the record its pod would be taken for one that was never completed.
+func TestARecordOfANewerVersionKeepsTheDaemonFromStarting(t *testing.T) {
+	n := configNode(t)
+	n.start()
+	rec := goodRecord()
+	rec.Version = recordVersion + 1
+	path := filepath.Join(n.recordDir(), recordFile(rec.SandboxID))
+	if err := os.WriteFile(path, encode(t, rec), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(n.cfg); !errors.Is(err, errNewer) || !strings.Contains(err.Error(), path) {
+		t.Errorf("error is %v", err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("the record: %v", err)
+	}
 }
