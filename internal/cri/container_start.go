@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -111,11 +113,16 @@ func (s *Server) followLog(container pod.Container) error {
 	if container.LogPath == "" {
 		return nil
 	}
-	err := s.opts.Logs.Follow(pod.LogSource{ID: container.ID, Directory: container.LogSource, Path: container.LogPath, Running: container.Running})
+	err := s.opts.Logs.Follow(pod.LogSource{ID: container.ID, Directory: container.LogSource, Path: container.LogPath, Root: logRoot(container), Running: container.Running})
 	if err != nil {
 		return fmt.Errorf("log file: %w", err)
 	}
 	return nil
+}
+
+// logRoot is the log directory that containerLog joined the container's log_path to.
+func logRoot(container pod.Container) string {
+	return filepath.Clean(strings.TrimSuffix(container.LogPath, filepath.Clean(container.Config.GetLogPath())))
 }
 
 // ReopenContainerLog makes what a running container writes from now on go to a new file,

@@ -150,7 +150,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	defer unix.Unmount(disk, unix.MNT_DETACH)
 	n := newNode(t)
-	n.source.Path = filepath.Join(disk, "pod", "0.log")
+	n.source.Path, n.source.Root = filepath.Join(disk, "pod", "0.log"), disk
 	n.engine.start()
 	f, stop := n.follow()
 	for i := range 10000 {

@@ -146,7 +146,7 @@ func newNode(t testing.TB) *node {
 	t.Helper()
 	l := newEngineLog(t)
 	n := &node{t: t, state: filepath.Join(t.TempDir(), "logs"), path: filepath.Join(t.TempDir(), "pod", "app", "0.log"), engine: l}
-	n.source = pod.LogSource{ID: "c1", Directory: l.directory, Path: n.path}
+	n.source = pod.LogSource{ID: "c1", Directory: l.directory, Path: n.path, Root: filepath.Dir(filepath.Dir(n.path))}
 	return n
 }
 

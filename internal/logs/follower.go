@@ -129,6 +129,8 @@ func check(source pod.LogSource) error {
 		return fmt.Errorf("container id %q: %w", source.ID, errdefs.ErrInvalidArgument)
 	case !filepath.IsAbs(source.Path):
 		return fmt.Errorf("log path %q is not absolute: %w", source.Path, errdefs.ErrInvalidArgument)
+	case !filepath.IsAbs(source.Root) || source.Path == filepath.Clean(source.Root) || !isBelow(source.Path, source.Root):
+		return fmt.Errorf("log path %q is not below the log directory %q: %w", source.Path, source.Root, errdefs.ErrInvalidArgument)
 	case !filepath.IsAbs(source.Directory):
 		return fmt.Errorf("directory %q of the container is not absolute: %w", source.Directory, errdefs.ErrInvalidArgument)
 	}

@@ -326,7 +326,7 @@ func TestDeletedLogIsMadeAgain(t *testing.T) {
 
 func TestNoRegularFileAtThePath(t *testing.T) {
 	n := newNode(t)
-	n.source.Path = "/dev/null"
+	n.source.Path, n.source.Root = "/dev/null", "/dev"
 	f := New(Options{StateDir: n.state, Logger: discard()})
 	if err := f.Follow(n.source); !errors.Is(err, errdefs.ErrInvalidArgument) {
 		t.Fatalf("error %v", err)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/mascri/mascri/internal/engine/enginetest"
-	"github.com/mascri/mascri/internal/pod"
 )
 
 func TestMain(m *testing.M) { enginetest.InNamespaces(m) }
@@ -92,7 +91,7 @@ func TestRealEngineWritesThisForm(t *testing.T) {
 		n := newNode(t)
 		id, directory := e.create(`echo one; echo two >&2; busybox sleep 0.1; busybox printf '\n\377\000x\r\n'
 			busybox yes abcdefg | busybox tr -d '\n' | busybox head -c 40000; echo end; busybox printf 'no newline'`)
-		n.source = pod.LogSource{ID: "c1", Directory: directory, Path: n.path}
+		n.source.Directory = directory
 		f, stop := n.follow()
 		defer stop()
 		e.docker("start", id)
@@ -134,7 +133,7 @@ func TestRealLogIsCompleteAtTheEnd(t *testing.T) {
 		for range 2 {
 			n := newNode(t)
 			id, directory := e.create(`busybox seq 1 50000`)
-			n.source = pod.LogSource{ID: "c1", Directory: directory, Path: n.path}
+			n.source.Directory = directory
 			f, stop := n.follow()
 			e.docker("start", id)
 			for strings.TrimSpace(string(e.docker("inspect", "--format", "{{.State.Running}}", id))) == "true" {

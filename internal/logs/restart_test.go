@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/mascri/mascri/internal/engine/enginetest"
-	"github.com/mascri/mascri/internal/pod"
 )
 
 // What a container writes before, during and after a restart of the engine arrives.
@@ -22,7 +21,7 @@ func TestRestartOfTheEngine(t *testing.T) {
 		id, directory := e.create(`i=0; while [ ! -e /control/end ]; do
 			if [ -e /control/go ]; then for j in 1 2 3 4 5 6 7 8 9 10; do echo line $i; i=$((i+1)); done; busybox rm /control/go; fi
 			busybox usleep 1000; done`, "--volume", control+":/control")
-		n.source = pod.LogSource{ID: "c1", Directory: directory, Path: n.path}
+		n.source.Directory = directory
 		f, end := n.follow()
 		defer end()
 		e.docker("start", id)
@@ -75,7 +74,7 @@ func TestRestartOfTheEngineUnderLoad(t *testing.T) {
 		n := newNode(t)
 		control := t.TempDir()
 		id, directory := e.create(`i=0; while [ ! -e /control/end ]; do echo line $i; i=$((i+1)); done`, "--volume", control+":/control:ro")
-		n.source = pod.LogSource{ID: "c1", Directory: directory, Path: n.path}
+		n.source.Directory = directory
 		f, end := n.follow()
 		defer end()
 		e.docker("start", id)

@@ -4,14 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
-
-	"github.com/containerd/errdefs"
-	"golang.org/x/sys/unix"
 )
 
 // logMode is as containerd's: log shippers run as root or in its group.
@@ -105,7 +100,7 @@ func (t *tail) lookAtTarget() (int64, error) {
 // findTarget opens the log file that the state names, wherever it is now, or begins a new
 // one. errMoved means that t.files was taken to another place.
 func (t *tail) findTarget() error {
-	target, err := openByID(t.source.Path, t.state.Target)
+	target, err := openByID(t.source, t.state.Target)
 	if err != nil {
 		return err
 	}
@@ -114,7 +109,7 @@ func (t *tail) findTarget() error {
 	}
 	// The kubelet renamed the log file, did not get the answer to ReopenContainerLog and
 	// renamed it back, over the new file: what was in that goes into the old one.
-	target, id, err := createTarget(t.source.Path)
+	target, id, err := createTarget(t.source)
 	if err != nil {
 		return err
 	}
@@ -172,7 +167,7 @@ func (t *tail) moveTo(to place) error {
 
 // reopen goes on with a new log file where the present one was renamed.
 func (t *tail) reopen(ctx context.Context) error {
-	target, id, err := createTarget(t.source.Path)
+	target, id, err := createTarget(t.source)
 	if err != nil {
 		return err
 	}
@@ -201,7 +196,12 @@ func (t *tail) reopen(ctx context.Context) error {
 // adopt goes on with the file at the path where another one than the target is there: a
 // crash came between the making of a new file and the note of it.
 func (t *tail) adopt(ctx context.Context) error {
-	stat, err := os.Lstat(t.source.Path)
+	root, name, err := openRoot(t.source)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	stat, err := root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it was renamed: the request to reopen is to come
 	}
@@ -209,56 +209,4 @@ func (t *tail) adopt(ctx context.Context) error {
 		return err
 	}
 	return t.serveReopen(ctx)
-}
-
-// openByID opens the file of this id at path or, renamed, beside it; nil where there is
-// none.
-func openByID(path string, id fileID) (*os.File, error) {
-	if id == (fileID{}) {
-		return nil, nil
-	}
-	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	candidates := []string{path}
-	for _, entry := range entries {
-		candidates = append(candidates, filepath.Join(filepath.Dir(path), entry.Name()))
-	}
-	for _, candidate := range candidates {
-		stat, err := os.Lstat(candidate)
-		if err != nil || identify(stat) != id || !stat.Mode().IsRegular() {
-			continue // it is gone, or another one
-		}
-		file, err := os.OpenFile(candidate, os.O_RDWR|os.O_APPEND, 0)
-		if errors.Is(err, fs.ErrNotExist) {
-			return openByID(path, id) // renamed right now
-		}
-		return file, err
-	}
-	return nil, nil
-}
-
-// createTarget opens the file at path for appending, with its directories if need be.
-func createTarget(path string) (*os.File, fileID, error) {
-	// A pipe without a reader must not block.
-	flags := os.O_RDWR | os.O_APPEND | os.O_CREATE | unix.O_NONBLOCK
-	file, err := os.OpenFile(path, flags, logMode)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return nil, fileID{}, fmt.Errorf("make log directory: %w", err)
-		}
-		file, err = os.OpenFile(path, flags, logMode)
-	}
-	if err != nil {
-		return nil, fileID{}, err
-	}
-	stat, err := file.Stat()
-	if err == nil && !stat.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file: %w", path, errdefs.ErrInvalidArgument)
-	}
-	if err != nil {
-		return nil, fileID{}, errors.Join(err, file.Close())
-	}
-	return file, identify(stat), nil
 }

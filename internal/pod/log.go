@@ -7,6 +7,9 @@ type LogSource struct {
 	// are in local-logs below, which the first start makes.
 	Directory string
 	Path      string // of the CRI log file, absolute
+	// Root is the directory, above Path, that no symbolic link below it may lead out of. It
+	// may be one itself.
+	Root string
 	// Running is whether the container runs now. One that ended, and whose log was complete,
 	// is followed again only where this is set.
 	Running bool
