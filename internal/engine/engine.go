@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -75,7 +77,11 @@ func (e *Engine) Ping(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.api.Ping(ctx, client.PingOptions{}); err != nil {
+	_, err = c.api.Ping(ctx, client.PingOptions{})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("Docker Engine at %s takes connections, but does not answer: it is stopped, hangs or is overloaded; see its log (journalctl -u docker), and restart it if it stays so: %w", e.host, context.DeadlineExceeded)
+	}
+	if err != nil {
 		return e.failed("ping", err)
 	}
 	return nil

@@ -20,11 +20,14 @@ type Engine interface {
 	Facts(ctx context.Context) (pod.EngineFacts, error)
 }
 
+// An engine that hangs is known after every and limit at the latest: in less than 5 s.
 const (
 	every = time.Second     // between two pings
 	limit = 3 * time.Second // an engine that takes longer counts as gone
 	// Facts change only when the engine restarts, which a ping can miss.
 	factsEvery = time.Minute
+	// factsLimit is how long one that is busy may take to count what it has.
+	factsLimit = 30 * time.Second
 )
 
 // Monitor is safe for concurrent use.
@@ -36,6 +39,9 @@ type Monitor struct {
 	facts pod.EngineFacts
 	err   error
 	read  time.Time // when facts were read; zero: must be read again
+	// reading is whether they are being read, stale whether that began too early.
+	reading, stale bool
+	rereads        sync.WaitGroup // of Run
 }
 
 // New returns a monitor that knows nothing yet. Run makes it look.
@@ -55,11 +61,12 @@ func (m *Monitor) Facts() (pod.EngineFacts, error) {
 func (m *Monitor) Stale() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.read = time.Time{}
+	m.read, m.stale = time.Time{}, m.reading
 }
 
 // Run looks after the engine until ctx ends.
 func (m *Monitor) Run(ctx context.Context) error {
+	defer m.rereads.Wait()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -72,34 +79,47 @@ func (m *Monitor) Run(ctx context.Context) error {
 	}
 }
 
-func (m *Monitor) look(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// look pings the engine. One that was gone counts as back only with its facts; else they
+// are read beside the pings, which must not wait for that.
+func (m *Monitor) look(run context.Context) {
+	ctx, cancel := context.WithTimeout(run, limit)
 	defer cancel()
 	m.mu.Lock()
-	old, due := m.err, time.Since(m.read) > factsEvery
+	gone := m.err != nil
 	m.mu.Unlock()
-	var facts pod.EngineFacts
 	err := m.engine.Ping(ctx)
-	read := err == nil && (old != nil || due)
-	if read {
+	var facts pod.EngineFacts
+	if err == nil && gone {
 		facts, err = m.engine.Facts(ctx)
-	}
-	if err != nil && read && old == nil {
-		// An engine that answers pings is there. A busy one may take long to count what
-		// it has; what is known of it holds until the next look.
-		m.log.Debug("reading the engine's facts failed; it is tried again", "error", err)
-		read, err = false, nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.err = err
 	switch {
-	case err != nil && old == nil:
+	case err != nil && !gone:
 		m.log.Warn("engine does not answer", "error", err)
-	case err == nil && old != nil:
+	case err == nil && gone:
+		m.facts, m.read = facts, time.Now()
 		m.log.Info("engine answers", "version", facts.Version, "api", facts.APIVersion)
+	case err == nil && !m.reading && time.Since(m.read) > factsEvery:
+		m.reading = true
+		m.rereads.Go(func() { m.reread(run) })
 	}
-	if err == nil && read {
+}
+
+// reread reads the facts of an engine that answers pings. A busy one may take long to count
+// what it has; what is known of it holds until the next try.
+func (m *Monitor) reread(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, factsLimit)
+	defer cancel()
+	facts, err := m.engine.Facts(ctx)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case err != nil:
+		m.log.Debug("reading the engine's facts failed; it is tried again", "error", err)
+	case !m.stale: // else the next look reads them anew
 		m.facts, m.read = facts, time.Now()
 	}
+	m.reading, m.stale = false, false
 }

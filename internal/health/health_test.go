@@ -23,6 +23,7 @@ type answers struct {
 	version          string
 	pingErr, infoErr error
 	hangs            bool // until the context of a call ends
+	busy             bool // Facts hang
 }
 
 func (e *engine) now() answers {
@@ -45,7 +46,11 @@ func (e *engine) Ping(ctx context.Context) error {
 	return e.now().pingErr
 }
 
-func (e *engine) Facts(context.Context) (pod.EngineFacts, error) {
+func (e *engine) Facts(ctx context.Context) (pod.EngineFacts, error) {
+	if now := e.now(); now.hangs || now.busy {
+		<-ctx.Done()
+		return pod.EngineFacts{}, ctx.Err()
+	}
 	return pod.EngineFacts{Version: e.now().version}, e.now().infoErr
 }
 
@@ -96,6 +101,59 @@ func TestHangingEngineCountsAsGone(t *testing.T) {
 		after(4 * time.Second)
 		want(t, m, "", context.DeadlineExceeded)
 	})
+}
+
+// Whenever it begins to hang, be it while its facts are read, it is known in less than 5 s,
+// and gone no longer than a moment once it answers again.
+func TestAnEngineThatHangsIsKnownSoon(t *testing.T) {
+	for begins := time.Duration(0); begins < 2*time.Second; begins += 100 * time.Millisecond {
+		for _, read := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				e := &engine{answers: answers{version: "20.10"}}
+				m := start(t, e)
+				after(10*time.Second + begins)
+				if read { // it hangs in the middle of that
+					e.set(answers{version: "20.10", busy: true})
+					m.Stale()
+					after(time.Second)
+				}
+				e.set(answers{version: "20.10", hangs: true})
+				after(5*time.Second - time.Millisecond)
+				want(t, m, "20.10", context.DeadlineExceeded)
+				e.set(answers{version: "28.5"})
+				after(5 * time.Second)
+				want(t, m, "28.5", nil)
+			})
+		}
+	}
+}
+
+// Facts that were being read while the engine restarted are those of the one before.
+func TestFactsThatWereBeingReadAreStaleToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &slow{engine: engine{answers: answers{version: "20.10"}}}
+		m := health.New(e, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = m.Run(ctx) }()
+		t.Cleanup(func() { cancel(); <-done })
+		after(2 * time.Second)
+		m.Stale()
+		after(2 * time.Second) // being read
+		e.set(answers{version: "28.5"})
+		m.Stale()
+		after(5 * time.Second)
+		want(t, m, "28.5", nil)
+	})
+}
+
+// slow tells the facts of when it was asked.
+type slow struct{ engine }
+
+func (s *slow) Facts(context.Context) (pod.EngineFacts, error) {
+	facts := pod.EngineFacts{Version: s.now().version}
+	time.Sleep(1500 * time.Millisecond)
+	return facts, nil
 }
 
 // An engine that only takes long to tell what it is would else make the node NotReady.

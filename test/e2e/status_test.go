@@ -226,7 +226,7 @@ func TestEngineHangs(t *testing.T) {
 				n.engine.Thaw(t)
 			}
 		})
-		n.waitCondition(t, n.runtimeCondition, 5*time.Second, "EngineUnavailable")
+		n.waitCondition(t, n.runtimeCondition, 5*time.Second, "EngineUnavailable", n.host, "does not answer", "restart it")
 		_, err := n.tryPod(t, config("new"), 2*time.Second)
 		if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
 			t.Errorf("run: %v", err)
