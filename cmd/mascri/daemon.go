@@ -10,6 +10,7 @@ import (
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -30,8 +31,6 @@ import (
 )
 
 const (
-	// The kubelet's own limit for a message, both ways.
-	messageBytes = 16 << 20
 	// How long an orderly end waits for RPCs under way before it cuts them off; what
 	// they leave unfinished is put right at the next start.
 	drainLimit = 20 * time.Second
@@ -150,10 +149,8 @@ func (c complete) Look(ctx context.Context, id string) (pod.Item, error) {
 // run serves on listener, which is at the path socket, until ctx ends and the RPCs under
 // way are through. It returns nil after an orderly end.
 func (d *daemon) run(ctx context.Context, listener net.Listener, socket string) error {
-	options := []grpc.ServerOption{
-		grpc.MaxRecvMsgSize(messageBytes), grpc.MaxSendMsgSize(messageBytes),
-		grpc.UnaryInterceptor(d.cri.Unary), grpc.StreamInterceptor(d.cri.Stream),
-	}
+	options := bounds(d.cri.Admit)
+	options = append(options, grpc.UnaryInterceptor(d.cri.Unary), grpc.StreamInterceptor(d.cri.Stream))
 	if d.tracing != nil {
 		options = append(options, grpc.StatsHandler(d.tracing.Handler()))
 		defer d.endTracing()
@@ -168,7 +165,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener, socket string) 
 	for _, part := range []func(context.Context) error{d.health.Run, d.index.Run, d.network.Run, d.logs.Run, d.stats.Run, d.streams.Run, d.metrics.Run, d.cri.Run, d.watchOOMKills} {
 		group.Go(func() error { return part(parts) })
 	}
-	group.Go(func() error { return server.Serve(listener) })
+	group.Go(func() error { return server.Serve(netutil.LimitListener(listener, connections())) })
 	// It goes without where systemd can't be told: the pods must run all the same.
 	group.Go(func() error {
 		if err := d.tellSystemd(parts, socket); err != nil && parts.Err() == nil {

@@ -17,7 +17,7 @@ import (
 // newStreams takes the address for streams: one that can't be had is an error at the start.
 func newStreams(cfg config.Streaming, eng *engine.Engine, netns func(string) (string, error), counted *metrics.Metrics, log *slog.Logger) (*stream.Server, error) {
 	klog.SetSlogLogger(slog.New(quiet{log.Handler()}))
-	options := stream.Options{Address: cfg.Address, Logger: log, Exec: eng.Exec, Attach: eng.Attach, Netns: netns, Began: counted.Stream}
+	options := stream.Options{Address: cfg.Address, Logger: log, Connections: connections(), Exec: eng.Exec, Attach: eng.Attach, Netns: netns, Began: counted.Stream}
 	if cfg.TLSCertFile != "" {
 		certificate, err := tls.LoadX509KeyPair(cfg.TLSCertFile, cfg.TLSKeyFile)
 		if err != nil {

@@ -70,7 +70,7 @@ func startDaemon(t *testing.T, l life) *daemon {
 		SandboxImage: "pause:test", ImageArchive: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("tar")), nil },
 	})
 	listener := bufconn.Listen(1 << 20)
-	grpcServer := grpc.NewServer(grpc.MaxRecvMsgSize(16<<20), grpc.UnaryInterceptor(server.Unary), grpc.StreamInterceptor(server.Stream))
+	grpcServer := grpc.NewServer(grpc.InTapHandle(server.Admit), grpc.MaxRecvMsgSize(16<<20), grpc.UnaryInterceptor(server.Unary), grpc.StreamInterceptor(server.Stream))
 	server.Register(grpcServer)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{}, 4)

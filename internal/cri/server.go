@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -211,6 +212,7 @@ type Server struct {
 	repairs   *repairs
 	files     *files
 	updates   *updates
+	underWay  atomic.Int64 // RPCs that were admitted
 }
 
 // New returns a server that answers all but Version and Status only after Run has

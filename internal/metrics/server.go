@@ -9,10 +9,18 @@ import (
 	"net/http/pprof"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/net/netutil"
 )
 
-// retryEvery is how often an address that is taken is tried again.
-const retryEvery = 30 * time.Second
+const (
+	// retryEvery is how often an address that is taken is tried again.
+	retryEvery = 30 * time.Second
+	// writeLimit is how long an answer may take to be taken.
+	writeLimit = 2 * time.Minute
+	// maxConnections is how many may be open at once; more wait.
+	maxConnections = 50
+)
 
 // Server serves the metrics by HTTP. It is safe for concurrent use.
 type Server struct {
@@ -77,13 +85,16 @@ func (s *Server) serve(ctx context.Context) error {
 		return err
 	}
 	server := &http.Server{
-		Handler: s.handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
-		BaseContext: func(net.Listener) context.Context { return ctx },
-		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		Handler: s.handler, ReadTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		// Of the few who may read at once, one that does not take what it asked for keeps the
+		// others waiting. It bounds the time of a profile, too.
+		WriteTimeout: writeLimit,
+		BaseContext:  func(net.Listener) context.Context { return ctx },
+		ErrorLog:     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	s.state.Store(&Serving{Address: listener.Addr().String()})
 	s.log.Info("serving metrics", "address", listener.Addr().String())
-	return errors.Join(server.Serve(listener), server.Close())
+	return errors.Join(server.Serve(netutil.LimitListener(listener, maxConnections)), server.Close())
 }

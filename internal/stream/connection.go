@@ -18,14 +18,27 @@ import (
 // watchedListener makes connections tell of their end: net/http watches none that a stream
 // took over, and a command that reads and writes nothing would never learn that its client
 // is gone.
-type watchedListener struct{ net.Listener }
+//
+// It has room for a number of connections. More are closed at once: whoever may connect may
+// not know any stream's address.
+type watchedListener struct {
+	net.Listener
+	room chan struct{} // filled by one for each connection that is open
+}
 
 func (l watchedListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case l.room <- struct{}{}:
+			return &watchedConn{Conn: conn, gone: make(chan struct{}), leave: sync.OnceFunc(func() { <-l.room })}, nil
+		default:
+			_ = conn.Close()
+		}
 	}
-	return &watchedConn{Conn: conn, gone: make(chan struct{})}, nil
 }
 
 // watchedConn closes gone when the peer did, or when it was closed here. Both protocols
@@ -34,6 +47,7 @@ type watchedConn struct {
 	net.Conn
 	gone  chan struct{}
 	once  sync.Once
+	leave func()      // gives its room back, once
 	taken atomic.Bool // over from net/http
 }
 
@@ -64,6 +78,7 @@ func (c *watchedConn) Write(p []byte) (int, error) {
 
 func (c *watchedConn) Close() error {
 	c.end()
+	defer c.leave()
 	return c.Conn.Close()
 }
 

@@ -28,6 +28,8 @@ type Options struct {
 	Address string      // to listen on, host:port; port 0 is any that is free
 	TLS     *tls.Config // nil: none
 	Logger  *slog.Logger
+	// Connections is how many may be open at once; more are closed as they come.
+	Connections int
 
 	// Exec runs a command until it ends, ctx ends or nobody takes its output any more.
 	Exec func(ctx context.Context, container string, command []string, streams pod.Streams) (exitCode int, err error)
@@ -53,8 +55,14 @@ type Server struct {
 	closed bool
 }
 
-// lingerLimit is how long a connection may stay open after its stream was served.
-const lingerLimit = 10 * time.Second
+const (
+	// lingerLimit is how long a connection may stay open after its stream was served.
+	lingerLimit = 10 * time.Second
+	// idleLimit is how long one may stay open that no stream took over.
+	idleLimit = 10 * time.Second
+	// maxHeader bounds what comes before a stream, in bytes.
+	maxHeader = 64 << 10
+)
 
 // Listen takes the address; connections are served by Run.
 func Listen(opts Options) (*Server, error) {
@@ -65,7 +73,7 @@ func Listen(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for streams: %w", err)
 	}
-	s := &Server{opts: opts, listener: watchedListener{listener}}
+	s := &Server{opts: opts, listener: watchedListener{listener, make(chan struct{}, opts.Connections)}}
 	config := streaming.DefaultConfig
 	config.BaseURL = &url.URL{Scheme: "http", Host: reachable(listener.Addr())}
 	if opts.TLS != nil {
@@ -97,8 +105,9 @@ func (s *Server) Run(ctx context.Context) error {
 		ConnContext: connContext,
 		ConnState:   connState,
 		ErrorLog:    slog.NewLogLogger(s.opts.Logger.Handler(), slog.LevelDebug),
-		// A client that connects and says nothing is no stream.
-		ReadHeaderTimeout: streaming.DefaultConfig.StreamCreationTimeout,
+		// A client that connects and says nothing is no stream, nor is one that says something
+		// else. All this ends where a stream takes the connection over.
+		ReadTimeout: streaming.DefaultConfig.StreamCreationTimeout, IdleTimeout: idleLimit, MaxHeaderBytes: maxHeader,
 	}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // all but what streams took over
 	defer stop()

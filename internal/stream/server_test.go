@@ -31,6 +31,9 @@ import (
 func run(t *testing.T, opts Options) (s *Server, end func() error) {
 	t.Helper()
 	opts.Logger = slog.New(slog.DiscardHandler)
+	if opts.Connections == 0 {
+		opts.Connections = 100
+	}
 	if opts.Address == "" {
 		opts.Address = "127.0.0.1:0"
 	}
