@@ -14,7 +14,7 @@ const removed = "(removed)"
 
 // secretName is part of the name of what is a secret: a key of JSON or TOML, a variable,
 // a flag.
-const secretName = `passw(?:or)?d|passphrase|passwd|secret|token|credential|api[_-]?key|access[_-]?key|private[_-]?key|authorization|\bauth\b|identity_?token`
+const secretName = `passw(?:or)?d|passphrase|passwd|secret|token|credential|api[_-]?key|access[_-]?key|private[_-]?key|authorization|\bauth\b|identity_?token|dockercfg|dockerconfigjson`
 
 var (
 	secretKey  = regexp.MustCompile(`(?i)` + secretName)
@@ -30,7 +30,7 @@ var (
 	// than to try the patterns.
 	hints = []string{
 		"pass", "secret", "token", "credential", "key", "auth", "://", "bearer", "basic", "negotiate",
-		"eyj", "akia", "asia", "gh", "/exec/", "/attach/", "/portforward/",
+		"dockerc", "eyj", "akia", "asia", "gh", "/exec/", "/attach/", "/portforward/",
 	}
 
 	patterns = []struct {
@@ -148,9 +148,12 @@ func redactText(text string) string {
 		text = endOfKey.ReplaceAllString(wholeKey.ReplaceAllString(text, removed), removed)
 	}
 	var b strings.Builder
+	values := values{named: -1}
 	for line := range strings.Lines(text) {
 		lower := strings.ToLower(line)
-		if slices.ContainsFunc(hints, func(hint string) bool { return strings.Contains(lower, hint) }) {
+		suspect := slices.ContainsFunc(hints, func(hint string) bool { return strings.Contains(lower, hint) })
+		line = values.line(line, suspect)
+		if suspect {
 			for _, p := range patterns {
 				line = p.secret.ReplaceAllString(line, p.by)
 			}
