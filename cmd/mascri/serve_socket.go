@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sys/unix"
 )
 
 // listen returns the socket that systemd handed over, or else a new one at path,
@@ -31,6 +32,7 @@ func listen(path string) (listener net.Listener, at string, err error) {
 	return nil, "", fmt.Errorf("socket activation: systemd handed over %d sockets; mascri.socket must have one ListenStream=", len(handed))
 }
 
+// listenAt must not run beside anything that makes files: it sets the umask for a moment.
 func listenAt(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
@@ -38,17 +40,20 @@ func listenAt(path string) (net.Listener, error) {
 	if err := clearStale(path); err != nil {
 		return nil, err
 	}
-	// The mode is set on another name, so that the socket is never open to others.
+	// It is nobody else's at any moment: not by the umask, nor by a directory that gives its
+	// group to what is made in it.
 	tmp := path + ".new"
 	if err := os.Remove(tmp); err != nil && !os.IsNotExist(err) {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
+	before := unix.Umask(0o177)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
+	unix.Umask(before)
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
 	l.SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(tmp, 0o660), os.Rename(tmp, path)); err != nil {
+	if err := errors.Join(os.Lchown(tmp, 0, 0), os.Chmod(tmp, 0o660), os.Rename(tmp, path)); err != nil {
 		return nil, errors.Join(fmt.Errorf("socket: %w", err), l.Close())
 	}
 	return l, nil
