@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -15,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -226,6 +228,48 @@ func TestTLS(t *testing.T) {
 	}
 	if text := said(t, dialStream(t, resp.GetUrl(), &tls.Config{RootCAs: pool}), 3); !strings.Contains(text, "Success") {
 		t.Errorf("over TLS: %q", text)
+	}
+	old := &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS11}
+	if conn, err := tls.Dial("tcp", s.listener.Addr().String(), old); err == nil {
+		conn.Close()
+		t.Error("TLS 1.1 is spoken")
+	}
+	plain := connect(t, s)
+	fmt.Fprint(plain, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	answer, err := http.ReadResponse(bufio.NewReader(plain), nil)
+	if err != nil || answer.StatusCode != http.StatusBadRequest {
+		t.Errorf("without TLS: %v, %v", answer, err)
+	}
+}
+
+// Tokens are of 48 random bits: none comes twice, and each digit has many values.
+func TestAddressesCannotBeGuessed(t *testing.T) {
+	seen := map[string]bool{}
+	digits := [8]map[byte]bool{}
+	for range 4 { // as there may be 1000 that are not used yet
+		s, _ := run(t, Options{})
+		for range 500 {
+			resp, err := s.Exec(request())
+			if err != nil {
+				t.Fatal(err)
+			}
+			token := path.Base(resp.GetUrl())
+			if len(token) != len(digits) || seen[token] {
+				t.Fatalf("token %q, seen before: %t", token, seen[token])
+			}
+			seen[token] = true
+			for i := range digits {
+				if digits[i] == nil {
+					digits[i] = map[byte]bool{}
+				}
+				digits[i][token[i]] = true
+			}
+		}
+	}
+	for i, values := range digits {
+		if len(values) != 64 { // of 2000 tokens, that one value is missed has a chance of 1 in 10^12
+			t.Errorf("digit %d has %d values, want 64", i, len(values))
+		}
 	}
 }
 
