@@ -61,7 +61,7 @@ func newDaemon(cfg config.Config, log *slog.Logger) (*daemon, error) {
 		return nil, err
 	}
 	counted := metrics.New(version, thisBuild().Commit)
-	eng, err := engine.New(engine.Options{Host: cfg.Engine.Host, Instance: instance, SharedShims: cfg.Engine.SharedShims, Logger: log, Observe: counted.EngineCall})
+	eng, err := engine.New(engine.Options{Host: cfg.Engine.Host, Instance: instance, SharedShims: cfg.Engine.SharedShims, ExecsDir: filepath.Join(cfg.StateDir, "execs"), Logger: log, Observe: counted.EngineCall})
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener, socket string) 
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, parts := errgroup.WithContext(parts)
-	for _, part := range []func(context.Context) error{d.health.Run, d.index.Run, d.network.Run, d.logs.Run, d.stats.Run, d.streams.Run, d.metrics.Run, d.cri.Run, d.watchOOMKills} {
+	for _, part := range []func(context.Context) error{d.health.Run, d.index.Run, d.engine.EndOrphans, d.network.Run, d.logs.Run, d.stats.Run, d.streams.Run, d.metrics.Run, d.cri.Run, d.watchOOMKills} {
 		group.Go(func() error { return part(parts) })
 	}
 	group.Go(func() error { return server.Serve(netutil.LimitListener(listener, connections())) })

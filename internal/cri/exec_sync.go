@@ -54,14 +54,15 @@ func (s *Server) ExecSync(ctx context.Context, req *cri.ExecSyncRequest) (*cri.E
 var errTimeout = fmt.Errorf("timeout of the request: %w", context.DeadlineExceeded)
 
 // validateCommand refuses what can't be passed on: a NUL ends every string of a process,
-// and Docker's API is JSON, which would change other bytes than UTF-8 in silence.
+// and Docker's API is JSON, which would change other bytes than UTF-8 in silence. The words
+// may be secrets, and are not told.
 func validateCommand(command []string) error {
 	if len(command) == 0 {
 		return invalid("cmd", "missing")
 	}
 	for i, word := range command {
 		if strings.ContainsRune(word, 0) || !utf8.ValidString(word) {
-			return invalid(fmt.Sprintf("cmd[%d]", i), "%q is no UTF-8 text without NUL", word)
+			return invalid(fmt.Sprintf("cmd[%d]", i), "is no UTF-8 text without NUL")
 		}
 	}
 	return nil

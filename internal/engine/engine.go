@@ -23,6 +23,7 @@ type Options struct {
 	// SharedShims lets the containers of a pod share the sandbox's containerd shim, where
 	// the engine can.
 	SharedShims bool
+	ExecsDir    string // where execs under way are noted; "": nowhere
 	Logger      *slog.Logger
 	Observe     Observe // nil: nobody is told
 }
@@ -32,6 +33,7 @@ type Engine struct {
 	host        string
 	instance    string
 	sharedShims bool
+	execsDir    string
 	log         *slog.Logger
 	observe     Observe
 
@@ -44,6 +46,7 @@ type Engine struct {
 	foreign  sync.Map      // ids of foreign containers that were logged
 	configs  sync.Map      // ocispec.Image of images, by id
 	users    sync.Map      // translate.Accounts of images, by id
+	execs    sync.Map      // ids of execs of this life
 	probes   sync.Map      // names of the containers of looks into images under way
 	layers   sync.Map      // usage of layers, by directory
 	once     keylock.Locks // what many requests may be the first to need is done by one
@@ -59,7 +62,7 @@ type connection struct {
 // New returns an Engine. It does no I/O; ErrInvalidArgument tells of a host that
 // can't be parsed.
 func New(options Options) (*Engine, error) {
-	e := &Engine{host: options.Host, instance: options.Instance, sharedShims: options.SharedShims, log: options.Logger, observe: options.Observe, oomKills: newOOMKills()}
+	e := &Engine{host: options.Host, instance: options.Instance, sharedShims: options.SharedShims, execsDir: options.ExecsDir, log: options.Logger, observe: options.Observe, oomKills: newOOMKills()}
 	if e.observe == nil {
 		e.observe = func(string, time.Duration, string) {}
 	}

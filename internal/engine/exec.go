@@ -59,13 +59,17 @@ func (e *Engine) Exec(ctx context.Context, container string, command []string, s
 		return 0, notRunning(e.failed("create exec in container "+id, err))
 	}
 	x := &execution{engine: e, api: c.api, id: created.ID, container: id, command: command}
+	e.note(x.id, id)
 	exitCode, err = x.run(ctx, streams)
 	if x.over {
+		e.forget(x.id)
 		return exitCode, err
 	}
 	// Whatever went wrong, nobody follows the command any more.
 	x.abandon(ctx)
-	if x.killErr != nil {
+	if x.killErr == nil {
+		e.forget(x.id)
+	} else { // the next life tries again
 		err = fmt.Errorf("%w; killing it failed: %w", err, x.killErr)
 	}
 	return 0, err
@@ -86,7 +90,7 @@ type execution struct {
 	api       *client.Client
 	id        string
 	container string
-	command   []string
+	command   []string // arguments may be secrets: only the first word is told
 
 	over    bool // ended, or never to begin
 	killed  bool // killErr tells how that went
@@ -96,7 +100,7 @@ type execution struct {
 }
 
 func (x *execution) run(ctx context.Context, streams pod.Streams) (int, error) {
-	what := fmt.Sprintf("exec %q in container %s", x.command, x.container)
+	what := fmt.Sprintf("exec %q in container %s", x.command[0], x.container)
 	size := firstSize(ctx, streams)
 	attached, err := x.attach(ctx, client.ExecAttachOptions{TTY: streams.TTY, ConsoleSize: client.ConsoleSize{Height: uint(size.Height), Width: uint(size.Width)}})
 	if err != nil {
@@ -120,7 +124,7 @@ func (x *execution) run(ctx context.Context, streams pod.Streams) (int, error) {
 	x.over = true
 	if end.PID == 0 {
 		text := strings.TrimSpace(string(x.failure))
-		return 0, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("command %q can't be started in container %s: %s", x.command, x.container, text))
+		return 0, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("command %q can't be started in container %s: %s", x.command[0], x.container, text))
 	}
 	return end.ExitCode, nil
 }

@@ -104,7 +104,8 @@ func process(spec pod.ContainerSpec, host Host, config *container.Config, out *c
 	for i, env := range in.GetEnvs() {
 		field := fmt.Sprintf("envs[%d]", i)
 		if env.GetKey() == "" || strings.ContainsAny(env.GetKey(), "=\x00") {
-			return invalid("%s.key: %q is no name of an environment variable", field, env.GetKey())
+			name, _, _ := strings.Cut(env.GetKey(), "=") // what follows may be a value
+			return invalid("%s.key: %q is empty, or holds = or NUL: no name of an environment variable", field, name)
 		}
 		if err := sayable(field+".value", string(env.GetValue())); err != nil {
 			return err
