@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -36,6 +37,12 @@ var kinds = []struct {
 	{errdefs.ErrResourceExhausted, codes.ResourceExhausted},
 	{errdefs.ErrUnauthenticated, codes.Unauthenticated},
 	{errdefs.ErrPermissionDenied, codes.PermissionDenied},
+	// The node is at its limits: disk space, open files, processes.
+	{syscall.ENOSPC, codes.ResourceExhausted},
+	{syscall.EDQUOT, codes.ResourceExhausted},
+	{syscall.EMFILE, codes.ResourceExhausted},
+	{syscall.ENFILE, codes.ResourceExhausted},
+	{syscall.EAGAIN, codes.ResourceExhausted},
 }
 
 // clients are the codes of what the client asked for in vain: nothing is wrong here.
