@@ -27,10 +27,9 @@ import (
 // servedAt finds in the daemon's log where it serves metrics.
 var servedAt = regexp.MustCompile(`msg="serving metrics" address=(\S+)`)
 
-// scrape reads all metrics as Prometheus does: values by name and labels.
-func (n *node) scrape(t *testing.T) map[string]float64 {
+// metricsAt returns where the daemon serves metrics.
+func (n *node) metricsAt(t *testing.T) (address string) {
 	t.Helper()
-	var at string
 	waitFor(t, "metrics are served", func() bool {
 		log, err := os.ReadFile(n.logFile)
 		if err != nil {
@@ -38,11 +37,17 @@ func (n *node) scrape(t *testing.T) map[string]float64 {
 		}
 		all := servedAt.FindAllSubmatch(log, -1)
 		if len(all) > 0 {
-			at = string(all[len(all)-1][1])
+			address = string(all[len(all)-1][1])
 		}
-		return at != ""
+		return address != ""
 	})
-	resp, err := http.Get("http://" + at + "/metrics")
+	return address
+}
+
+// metricsText returns all metrics in Prometheus' form.
+func (n *node) metricsText(t *testing.T) string {
+	t.Helper()
+	resp, err := http.Get("http://" + n.metricsAt(t) + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,8 +56,14 @@ func (n *node) scrape(t *testing.T) map[string]float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return string(text)
+}
+
+// scrape reads all metrics as Prometheus does: values by name and labels.
+func (n *node) scrape(t *testing.T) map[string]float64 {
+	t.Helper()
 	values := map[string]float64{}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(n.metricsText(t)) {
 		name, value, ok := strings.Cut(strings.TrimSpace(line), "} ")
 		if ok {
 			name += "}"
