@@ -147,6 +147,23 @@ lint: $(LINT) ## Run the linters
 	go vet ./...
 	$(LINT) run
 
+TIME ?= 60s
+
+.PHONY: fuzz
+fuzz: build ## Let each fuzz target look for new inputs for a minute (TIME=10m for more)
+	@test/fuzz.sh $(TIME)
+
+bin/govulncheck: tools/vuln/go.mod tools/vuln/go.sum
+	@echo "$@ $(call pinned,vuln,golang.org/x/vuln)"
+	@GOARCH=$(HOSTARCH) $(call build,tools/vuln) -ldflags '$(STRIP)' -o $(CURDIR)/$@ tool
+
+# The database is asked over the network (VULNDB for another): not part of the tests.
+VULNDB ?= https://vuln.go.dev
+
+.PHONY: vuln
+vuln: bin/govulncheck ## Look for known vulnerabilities in what the binary calls (needs the network)
+	bin/govulncheck -db $(VULNDB) ./cmd/mascri
+
 # Prometheus' own judge of the alert rules, without its service discoveries: they are half of it.
 bin/promtool: tools/promtool/go.mod tools/promtool/go.sum
 	@echo "$@ $(call pinned,promtool,github.com/prometheus/prometheus)"

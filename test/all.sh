@@ -66,6 +66,7 @@ engine28
 mapfile -t unit < <(go list ./... | grep -Ev '/test/(e2e|kubelet)')
 part lint lint
 part unit go_test unit -race -timeout 30m ${without_28[@]+"${without_28[@]}"} "${unit[@]}"
+part fuzz test/fuzz.sh
 part e2e go_test e2e -timeout 45m -skip "$e2e_skip" ./test/e2e/...
 part critest critest
 part demo demo

@@ -82,7 +82,7 @@ func (e *Engine) Ping(ctx context.Context) error {
 	}
 	_, err = c.api.Ping(ctx, client.PingOptions{})
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("Docker Engine at %s takes connections, but does not answer: it is stopped, hangs or is overloaded; see its log (journalctl -u docker), and restart it if it stays so: %w", e.host, context.DeadlineExceeded)
+		return fmt.Errorf("ping: Docker Engine at %s takes connections, but does not answer: it is stopped, hangs or is overloaded; see its log (journalctl -u docker), and restart it if it stays so: %w", e.host, context.DeadlineExceeded)
 	}
 	if err != nil {
 		return e.failed("ping", err)

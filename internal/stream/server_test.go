@@ -267,7 +267,7 @@ func TestAddressesCannotBeGuessed(t *testing.T) {
 		}
 	}
 	for i, values := range digits {
-		if len(values) != 64 { // of 2000 tokens, that one value is missed has a chance of 1 in 10^12
+		if len(values) != 64 { // of 2000 tokens, that one value is missed has a chance below 1 in 10^10
 			t.Errorf("digit %d has %d values, want 64", i, len(values))
 		}
 	}
