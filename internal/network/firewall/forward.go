@@ -36,6 +36,7 @@ type verdict struct {
 	state      pod.Forwarding
 	subnets    []netip.Prefix // that it speaks of
 	generation uint32         // of nftables, before the look
+	standing   []string       // before the look
 }
 
 // NewForward returns a Forward whose rules stand in the iptables chain of the given
@@ -45,8 +46,8 @@ func NewForward(chain string) *Forward {
 }
 
 // Ensure accepts subnets as well as those of earlier calls. It looks at the rules each
-// time, which takes some milliseconds, except where nftables tells that nothing at all
-// was changed since they were last found right. The first call replaces what an earlier
+// time, which takes some milliseconds, except where nftables tells that none of them was
+// changed since they were last found right. The first call replaces what an earlier
 // process has left, so it should name every subnet in use.
 func (f *Forward) Ensure(ctx context.Context, subnets []netip.Prefix) pod.Forwarding {
 	return f.settle(ctx, subnets, time.Time{})
@@ -72,16 +73,29 @@ func (f *Forward) settle(ctx context.Context, subnets []netip.Prefix, since time
 	all := slices.SortedFunc(maps.Keys(f.asked), netip.Prefix.Compare)
 
 	generation, counted := ruleGeneration()
-	if counted && f.last.state.OK && f.last.generation == generation && slices.Equal(f.last.subnets, all) {
-		return f.last.state
+	var stands []string
+	if counted {
+		right := f.last.state.OK && slices.Equal(f.last.subnets, all)
+		if right && f.last.generation == generation {
+			return f.last.state
+		}
+		// Plugins change rules for each pod, but hardly ever these.
+		var err error
+		if stands, err = standing(f.chain); err != nil {
+			stands = nil // and look
+		}
+		if right && stands != nil && slices.Equal(f.last.standing, stands) {
+			f.last.generation = generation
+			return f.last.state
+		}
 	}
 	var found findings
 	for _, v6 := range []bool{false, true} {
 		f.settleFamily(ctx, v6, rulesFor(all, v6), &found)
 	}
-	// If this has written rules, the generation is past the one read above, and the
-	// next call looks once more.
-	f.last = verdict{found.state(), all, generation}
+	// If this has written rules, they are past what was read above, and the next call
+	// looks once more.
+	f.last = verdict{found.state(), all, generation, stands}
 	return f.last.state
 }
 

@@ -3,6 +3,7 @@ package firewall
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -149,6 +150,7 @@ func testForward(t *testing.T, flavour string) {
 	for _, harm := range []string{
 		"$T -F " + chainName,
 		"$T -D " + chainName + " 1",
+		"$T -R " + chainName + " 1 -j DROP",
 		"$T -D DOCKER-USER -j " + chainName,
 		"$T -F DOCKER-USER; $T -A DOCKER-USER -j RETURN; $T -F " + chainName + "; $T -X " + chainName,
 		"$T -D FORWARD -j DOCKER-USER",
@@ -247,7 +249,8 @@ func TestForwardWithoutIptables(t *testing.T) {
 	if got := f.Ensure(t.Context(), podSubnets); !got.OK {
 		t.Errorf("Ensure once iptables is there: %+v", got)
 	}
-	f.Ensure(t.Context(), podSubnets) // looks once more, at what it has written
+	f.Ensure(t.Context(), podSubnets)                                                          // looks once more, at what it has written
+	netlab.Run(t, "iptables-nft -t nat -N CNI-1; iptables-nft -t nat -A POSTROUTING -j CNI-1") // as a plugin does
 	t.Run("what was found right needs no process", func(t *testing.T) {
 		t.Setenv("PATH", path)
 		if got := f.Ensure(t.Context(), podSubnets); !got.OK {
@@ -257,6 +260,44 @@ func TestForwardWithoutIptables(t *testing.T) {
 			t.Errorf("Ensure of other subnets started no process: %+v", got)
 		}
 	})
+}
+
+func TestStandingIsOfRulesAndNotOfTraffic(t *testing.T) {
+	if !netlab.Isolate(t) {
+		return
+	}
+	dockerRules(t, "nft")
+	NewForward(chainName).Ensure(t.Context(), podSubnets)
+	last := []string{}
+	look := func() (changed bool) {
+		now, err := standing(chainName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed = !slices.Equal(last, now)
+		last = now
+		return changed
+	}
+	if !look() {
+		t.Fatal("there is nothing")
+	}
+	for change, counts := range map[string]bool{
+		":": false,
+		"iptables-nft -Z; iptables-nft -I FORWARD 1 -c 7 700 -j DOCKER-USER; iptables-nft -D FORWARD 2":                      false,
+		"iptables-nft -A INPUT -j DROP; iptables-nft -N OTHER; iptables-nft -A OTHER -j DROP":                                false,
+		"iptables-nft -t nat -N CNI-1; iptables-nft -t nat -A POSTROUTING -j CNI-1":                                          false,
+		"iptables-nft -R " + chainName + " 1 -s 10.89.0.0/16 -j ACCEPT":                                                      true,
+		"iptables-nft -P FORWARD ACCEPT":                                                                                     true,
+		"iptables-nft -A DOCKER-USER -s 10.88.0.2 -j DROP":                                                                   true,
+		"ip6tables-nft -I FORWARD 1 -p tcp -m tcp --dport 1":                                                                 true,
+		"ip6tables-nft -F " + chainName:                                                                                      true,
+		"nft 'table ip docker-bridges { chain filter-FORWARD { type filter hook forward priority filter; policy drop; }; }'": true,
+	} {
+		netlab.Run(t, change)
+		if changed := look(); changed != counts {
+			t.Errorf("after %q: changed %t, want %t; it is %q", change, changed, counts, last)
+		}
+	}
 }
 
 // One family's last subnet may go while the other's stay.
