@@ -62,11 +62,11 @@ func (e *Engine) Remove(ctx context.Context, idOrName string) error {
 	}
 	for {
 		_, err := c.api.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
-		if err == nil {
-			return nil
+		if err != nil {
+			err = e.failed("remove container "+id, err)
 		}
-		err = e.failed("remove container "+id, err)
-		if errors.Is(err, errdefs.ErrNotFound) {
+		if err == nil || errors.Is(err, errdefs.ErrNotFound) {
+			e.ours.Delete(id)
 			return nil
 		}
 		if !errors.Is(err, errdefs.ErrConflict) {
@@ -82,11 +82,14 @@ func (e *Engine) Remove(ctx context.Context, idOrName string) error {
 }
 
 // own returns the id of a sandbox or workload container of this instance, "" for what
-// is none.
+// is none. The engine is asked unless it is the id of one that was seen before.
 func (e *Engine) own(ctx context.Context, idOrName string) (*connection, string, error) {
 	c, err := e.connection(ctx)
 	if err != nil {
 		return nil, "", err
+	}
+	if _, known := e.ours.Load(idOrName); known {
+		return c, idOrName, nil
 	}
 	item, err := e.inspect(ctx, c, idOrName)
 	switch {

@@ -44,6 +44,7 @@ type Engine struct {
 	oomFloor func() int
 	oomKills *oomKills
 	foreign  sync.Map      // ids of foreign containers that were logged
+	ours     sync.Map      // ids of containers seen to be this instance's, which their labels tell for good
 	configs  sync.Map      // ocispec.Image of images, by id
 	users    sync.Map      // translate.Accounts of images, by id
 	execs    sync.Map      // ids of execs of this life

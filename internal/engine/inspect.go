@@ -100,6 +100,7 @@ func (e *Engine) inspect(ctx context.Context, c *connection, idOrName string) (p
 	what := "inspect container " + idOrName
 	result, err := c.api.ContainerInspect(ctx, idOrName, client.ContainerInspectOptions{})
 	if err != nil {
+		e.ours.Delete(idOrName) // it may be gone, and is told to be ours once more if not
 		return pod.Item{}, e.failed(what, err)
 	}
 	in := result.Container
@@ -114,6 +115,7 @@ func (e *Engine) inspect(ctx context.Context, c *connection, idOrName string) (p
 	if err != nil {
 		return pod.Item{}, fmt.Errorf("%s: %w", what, err)
 	}
+	e.ours.Store(in.ID, true)
 	if label.Kind == pod.KindContainer {
 		workload := workload(in, label, times, c.facts.RootDir)
 		workload.OOMKilled = workload.OOMKilled || e.oomKills.has(in.ID)
