@@ -16,7 +16,7 @@ const (
 	// bornFirst is sooner than any engine gets a process up.
 	bornFirst = 10 * time.Millisecond
 	// bornEvery is the share of the time waited so far that is waited between two looks.
-	bornEvery = 20
+	bornEvery = 40
 )
 
 // Born waits until container id, which the engine is about to start below the cgroup parent
