@@ -165,11 +165,11 @@ func TestStopAndRemoveFailAtEachStep(t *testing.T) {
 			"app EXITED", "web SANDBOX_READY"},
 		"StopContainer at once": {map[string]int{"Kill": 1, "Inspect": 1}, func(t *testing.T, d *daemon, _, id string) error { return d.stopContainer(t, id, 0) },
 			"app EXITED", "web SANDBOX_READY"},
-		"RemoveContainer": {map[string]int{"Kill": 1, "Remove": 1, "Inspect": 2}, func(t *testing.T, d *daemon, _, id string) error { return d.removeContainer(t, id) },
+		"RemoveContainer": {map[string]int{"Kill": 1, "Remove": 1, "Inspect": 1}, func(t *testing.T, d *daemon, _, id string) error { return d.removeContainer(t, id) },
 			"", "web SANDBOX_READY"},
 		"StopPodSandbox": {map[string]int{"Kill": 2, "Inspect": 2}, func(t *testing.T, d *daemon, sandbox, _ string) error { return d.stop(t, sandbox) },
 			"app EXITED", "web SANDBOX_NOTREADY"},
-		"RemovePodSandbox": {map[string]int{"Kill": 2, "Remove": 2, "Inspect": 4}, func(t *testing.T, d *daemon, sandbox, _ string) error { return d.remove(t, sandbox) },
+		"RemovePodSandbox": {map[string]int{"Kill": 2, "Remove": 2, "Inspect": 2}, func(t *testing.T, d *daemon, sandbox, _ string) error { return d.remove(t, sandbox) },
 			"", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

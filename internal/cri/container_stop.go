@@ -89,10 +89,20 @@ func (s *Server) removeContainer(ctx context.Context, container pod.Container) e
 		return err
 	}
 	s.opts.Step("remove-container")
-	if err := s.opts.Engine.Remove(ctx, container.ID); err != nil {
+	if err := s.removeFromEngine(ctx, container.ID); err != nil {
 		return err
 	}
-	return errors.Join(s.forgetContainer(ctx, container.ID), s.opts.Index.Refresh(ctx, container.ID))
+	return s.forgetContainer(ctx, container.ID)
+}
+
+// removeFromEngine removes the container of a sandbox or a workload, which the index then
+// shows no more.
+func (s *Server) removeFromEngine(ctx context.Context, id string) error {
+	err := s.opts.Engine.Remove(ctx, id)
+	if err == nil {
+		s.opts.Index.Removed(id)
+	}
+	return err
 }
 
 // forgetContainer drops what is kept of a container that is gone.

@@ -48,7 +48,7 @@ func TestFailedUndoKeepsFiles(t *testing.T) {
 	d := newDaemon(t)
 	d.listed(t, nil)    // wait for the first resync, and have no hints:
 	d.engine.Mute(true) // what the index asks by itself would be counted
-	d.engine.Fail(enginetest.Fault{Method: "Inspect", Call: 2})
+	d.engine.Fail(enginetest.Fault{Method: "Inspect", Call: 1})
 	d.engine.Fail(enginetest.Fault{Method: "Remove"})
 	_, err := d.RunPodSandbox(t.Context(), &runtimeapi.RunPodSandboxRequest{Config: hostConfig("proxy")})
 	wantCode(t, err, codes.Unavailable, "cleaning up failed")

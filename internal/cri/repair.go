@@ -210,7 +210,7 @@ func (s *Server) known() []string {
 func (s *Server) repair(ctx context.Context, id string) {
 	unlock, ok := s.locks.Try(id)
 	if !ok {
-		time.AfterFunc(repairBusy, func() { s.repairs.add(id) })
+		s.repairs.addLater(id, repairBusy)
 		return
 	}
 	defer unlock()
@@ -237,7 +237,8 @@ func (s *Server) repairLocked(ctx context.Context, id string) error {
 		if a != nil {
 			s.log.Info("sandbox was removed behind our back; giving back its network", "sandbox", id)
 		}
-		err = errors.Join(s.opts.Network.Detach(ctx, id, nil), s.forgetContainer(ctx, id), s.opts.Index.Refresh(ctx, id))
+		s.opts.Index.Removed(id)
+		err = errors.Join(s.opts.Network.Detach(ctx, id, nil), s.forgetContainer(ctx, id))
 		s.sweep()
 		return err
 	case errors.Is(err, pod.ErrForeign):

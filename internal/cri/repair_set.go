@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 // repairs is the set of sandboxes to look at, and of containers that left something;
@@ -16,13 +17,14 @@ type repairs struct {
 	mu     sync.Mutex // guards all following fields
 	ids    map[string]bool
 	busy   map[string]bool                        // ids taken and not done yet
+	later  map[string]bool                        // ids that addLater is about to add
 	doomed map[string]bool                        // ids of sandboxes whose cleaning up failed
 	hidden map[string]func()                      // reveals, by id
 	undos  map[string]func(context.Context) error // what failed to be undone, by a container's id or name
 }
 
 func newRepairs() *repairs {
-	return &repairs{wake: make(chan struct{}, 1), ids: map[string]bool{}, busy: map[string]bool{}, doomed: map[string]bool{}, hidden: map[string]func(){}, undos: map[string]func(context.Context) error{}}
+	return &repairs{wake: make(chan struct{}, 1), ids: map[string]bool{}, busy: map[string]bool{}, later: map[string]bool{}, doomed: map[string]bool{}, hidden: map[string]func(){}, undos: map[string]func(context.Context) error{}}
 }
 
 func (r *repairs) add(ids ...string) {
@@ -35,6 +37,22 @@ func (r *repairs) add(ids ...string) {
 	case r.wake <- struct{}{}:
 	default:
 	}
+}
+
+// addLater adds an id after a while, once for all calls until then.
+func (r *repairs) addLater(id string, wait time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.later[id] {
+		return
+	}
+	r.later[id] = true
+	time.AfterFunc(wait, func() {
+		r.mu.Lock()
+		delete(r.later, id)
+		r.mu.Unlock()
+		r.add(id)
+	})
 }
 
 // take returns what is to be looked at now, and leaves what is being looked at for

@@ -140,9 +140,6 @@ func (s *Server) runSteps(ctx context.Context, spec pod.SandboxSpec, back *undo.
 	if err = s.step(ctx, "hosts", func(context.Context) error { return s.files.finish(sandbox, attachment) }); err != nil {
 		return id, err
 	}
-	if err = s.step(ctx, "refresh", func(ctx context.Context) error { return s.opts.Index.Refresh(ctx, id) }); err != nil {
-		return id, err
-	}
 	s.opts.Step("answer")
 	return id, ctx.Err()
 }
@@ -155,11 +152,18 @@ func (s *Server) create(ctx context.Context, spec pod.SandboxSpec, back *undo.St
 			return "", fmt.Errorf("config.log_directory: %v: %w", err, errdefs.ErrFailedPrecondition)
 		}
 	}
-	var err error
-	if spec.Image, err = s.image(ctx); err != nil {
-		return "", err
+	var id string
+	var err error = errdefs.ErrNotFound
+	if known := s.pauseID.Load(); known != nil {
+		spec.Image = *known
+		id, err = s.opts.Engine.CreateSandbox(ctx, spec)
 	}
-	id, err := s.opts.Engine.CreateSandbox(ctx, spec)
+	if errdefs.IsNotFound(err) { // the image may be missing
+		if spec.Image, err = s.image(ctx); err != nil {
+			return "", err
+		}
+		id, err = s.opts.Engine.CreateSandbox(ctx, spec)
+	}
 	if errdefs.IsAlreadyExists(err) {
 		return "", s.taken(ctx, spec, err)
 	}
@@ -179,6 +183,9 @@ func (s *Server) image(ctx context.Context) (string, error) {
 	}
 	if err != nil {
 		return "", fmt.Errorf("sandbox image: %w", err)
+	}
+	if s.opts.ImageArchive != nil { // its name is made of its content; a user's may be given to another
+		s.pauseID.Store(&id)
 	}
 	return id, nil
 }

@@ -21,18 +21,18 @@ func (s *Server) startAttached(ctx context.Context, id string, config *cri.PodSa
 		early = s.attachEarly(ctx, id, config)
 		return s.opts.Engine.Start(startCtx, id)
 	})
+	var sandbox pod.Sandbox
+	if err == nil {
+		err = s.step(ctx, "inspect", func(ctx context.Context) (err error) {
+			sandbox, err = s.opts.Index.Inspect(ctx, id)
+			return err
+		})
+	}
 	attached, attachErr := early()
 	if attached != nil {
 		back.Push("attach", detach)
 	}
-	if err = errors.Join(err, attachErr); err != nil {
-		return pod.Sandbox{}, pod.Attachment{}, err
-	}
-	var sandbox pod.Sandbox
-	err = s.step(ctx, "inspect", func(ctx context.Context) (err error) {
-		sandbox, err = s.opts.Engine.Inspect(ctx, id)
-		return err
-	})
+	err = errors.Join(err, attachErr)
 	switch {
 	case err != nil || sandbox.HostNetwork():
 		return sandbox, pod.Attachment{}, err

@@ -115,13 +115,20 @@ func (s *Server) stop(ctx context.Context, id string) error {
 	return errors.Join(err, s.step(ctx, "stop-refresh", func(ctx context.Context) error { return s.opts.Index.Refresh(ctx, id) }))
 }
 
+// remove ends what still runs.
 func (s *Server) remove(ctx context.Context, sandbox pod.Sandbox) error {
-	if err := s.stop(ctx, sandbox.ID); err != nil {
+	var err error
+	if sandbox.Running {
+		err = s.stop(ctx, sandbox.ID)
+	} else {
+		err = s.step(ctx, "stop-detach", func(ctx context.Context) error { return s.opts.Network.Detach(ctx, sandbox.ID, nil) })
+	}
+	if err != nil {
 		return err
 	}
-	if err := s.step(ctx, "remove", func(ctx context.Context) error { return s.opts.Engine.Remove(ctx, sandbox.ID) }); err != nil {
+	if err := s.step(ctx, "remove", func(ctx context.Context) error { return s.removeFromEngine(ctx, sandbox.ID) }); err != nil {
 		return err
 	}
 	s.opts.Step("remove-files")
-	return errors.Join(s.files.remove(sandbox.Files), s.updates.forget(sandbox.ID), s.opts.Index.Refresh(ctx, sandbox.ID))
+	return errors.Join(s.files.remove(sandbox.Files), s.updates.forget(sandbox.ID))
 }

@@ -131,7 +131,7 @@ func TestHostNetworkNeverCallsCNI(t *testing.T) {
 // Whatever call fails, and whether or not the engine had done the work, nothing is
 // left, and the same request succeeds afterwards.
 func TestRunFailsAtEachStep(t *testing.T) {
-	for method, calls := range map[string]int{"EnsureImage": 1, "CreateSandbox": 1, "Start": 1, "Inspect": 3} {
+	for method, calls := range map[string]int{"EnsureImage": 1, "CreateSandbox": 1, "Start": 1, "Inspect": 2} {
 		for call := 1; call <= calls; call++ {
 			for _, done := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s call %d done %v", method, call, done), func(t *testing.T) {
@@ -150,6 +150,31 @@ func TestRunFailsAtEachStep(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// The id of the image is asked for once, and again where the engine has lost it.
+func TestSandboxImageIsLookedUpOnce(t *testing.T) {
+	d := newDaemon(t)
+	ids := []string{d.run(t, podConfig("a")), d.run(t, podConfig("b"))}
+	if got := calls(d, "EnsureImage"); got != 1 {
+		t.Errorf("for two sandboxes, %d look-ups of the image", got)
+	}
+	sandbox, err := d.engine.Inspect(t.Context(), ids[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		if err := d.remove(t, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.engine.RemoveImage(t.Context(), sandbox.Image); err != nil {
+		t.Fatal(err)
+	}
+	d.run(t, podConfig("c"))
+	if got := calls(d, "EnsureImage"); got != 2 {
+		t.Errorf("after the engine had lost it, %d look-ups in all", got)
 	}
 }
 

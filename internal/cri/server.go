@@ -130,6 +130,10 @@ type Network interface {
 type Index interface {
 	Synced() <-chan struct{}
 	Refresh(ctx context.Context, id string) error
+	// Inspect is a Refresh that returns the sandbox, hidden or not.
+	Inspect(ctx context.Context, id string) (pod.Sandbox, error)
+	// Removed tells of a container that the engine has just removed.
+	Removed(id string)
 	Hide(name string) (reveal func())
 	Sandbox(idOrPrefix string) (pod.Sandbox, error)
 	Sandboxes() []pod.Sandbox
@@ -212,7 +216,8 @@ type Server struct {
 	repairs   *repairs
 	files     *files
 	updates   *updates
-	underWay  atomic.Int64 // RPCs that were admitted
+	underWay  atomic.Int64           // RPCs that were admitted
+	pauseID   atomic.Pointer[string] // id of MasCRI's own sandbox image, once the engine told it
 }
 
 // New returns a server that answers all but Version and Status only after Run has

@@ -41,12 +41,16 @@ func (s *shelf) Synced() <-chan struct{} {
 	return synced
 }
 func (s *shelf) Refresh(context.Context, string) error { return nil }
-func (s *shelf) Hide(string) func()                    { return func() {} }
-func (s *shelf) Sandboxes() []pod.Sandbox              { return s.sandboxes }
-func (s *shelf) Containers() []pod.Container           { return s.containers }
-func (s *shelf) Complete() bool                        { return true }
-func (s *shelf) Drift() uint64                         { return 0 }
-func (s *shelf) Watch() (<-chan pod.Change, func())    { return s.changes, func() { s.stopped.Add(1) } }
+func (s *shelf) Inspect(_ context.Context, id string) (pod.Sandbox, error) {
+	return s.Sandbox(id)
+}
+func (s *shelf) Removed(string)                     {}
+func (s *shelf) Hide(string) func()                 { return func() {} }
+func (s *shelf) Sandboxes() []pod.Sandbox           { return s.sandboxes }
+func (s *shelf) Containers() []pod.Container        { return s.containers }
+func (s *shelf) Complete() bool                     { return true }
+func (s *shelf) Drift() uint64                      { return 0 }
+func (s *shelf) Watch() (<-chan pod.Change, func()) { return s.changes, func() { s.stopped.Add(1) } }
 
 func (s *shelf) Sandbox(id string) (pod.Sandbox, error) {
 	if i := slices.IndexFunc(s.sandboxes, func(sandbox pod.Sandbox) bool { return sandbox.ID == id }); i >= 0 {

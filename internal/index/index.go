@@ -90,20 +90,40 @@ func (x *Index) Synced() <-chan struct{} { return x.synced }
 // Refresh inspects one container and returns once the index shows what the engine
 // answered, or something newer. A container that is gone is no error.
 func (x *Index) Refresh(ctx context.Context, id string) error {
-	_, err := x.refresh(ctx, id)
+	_, _, err := x.refresh(ctx, id)
 	return err
 }
 
-// refresh tells whether the index changed.
-func (x *Index) refresh(ctx context.Context, id string) (bool, error) {
+// Inspect is a Refresh that returns what the engine answered of a sandbox, hidden or not:
+// errdefs.ErrNotFound where it has none of that id.
+func (x *Index) Inspect(ctx context.Context, id string) (pod.Sandbox, error) {
+	item, _, err := x.refresh(ctx, id)
+	switch {
+	case err != nil:
+		return pod.Sandbox{}, err
+	case item.Sandbox == nil:
+		return pod.Sandbox{}, fmt.Errorf("the engine has no sandbox %q any more: %w", id, errdefs.ErrNotFound)
+	}
+	return *item.Sandbox, nil
+}
+
+// Removed is a Refresh of a container that the engine is known to have removed: it is not
+// asked.
+func (x *Index) Removed(id string) { x.finish(id, x.begin(id), pod.Item{}, false) }
+
+// refresh returns nothing for a container that is gone, and whether the index changed.
+func (x *Index) refresh(ctx context.Context, id string) (item pod.Item, changed bool, err error) {
 	ticket := x.begin(id)
-	item, err := x.opts.Source.Look(ctx, id)
+	item, err = x.opts.Source.Look(ctx, id)
 	gone := errdefs.IsNotFound(err) || errors.Is(err, pod.ErrForeign)
 	if err != nil && !gone {
 		x.finish(id, 0, pod.Item{}, false)
-		return false, fmt.Errorf("refresh container %q: %w", id, err)
+		return pod.Item{}, false, fmt.Errorf("refresh container %q: %w", id, err)
 	}
-	return x.finish(id, ticket, item, !gone), nil
+	if gone {
+		item = pod.Item{}
+	}
+	return item, x.finish(id, ticket, item, !gone), nil
 }
 
 func (x *Index) begin(id string) uint64 {

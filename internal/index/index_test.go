@@ -49,6 +49,12 @@ func (s *source) set(id string, pid int) {
 	s.sandboxes[id] = sandbox(id, pid)
 }
 
+func (s *source) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inspects
+}
+
 func (s *source) remove(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -325,6 +331,50 @@ func TestSlowInspectLosesToALaterOne(t *testing.T) {
 		close(hold)
 		synctest.Wait()
 		want(t, x, "after a slow inspect of a removed one", "a")
+	})
+}
+
+// A removal is told without an inspect, and one that is under way meanwhile does not undo it.
+func TestRemovedIsGoneAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newSource("a", "b")
+		x := start(t, src)
+		hold := make(chan struct{})
+		src.mu.Lock()
+		src.slow = hold
+		src.mu.Unlock()
+		go func() { _ = x.Refresh(t.Context(), "b") }()
+		synctest.Wait()
+		src.remove("b")
+		before := src.count()
+		x.Removed("b")
+		x.Removed("unknown")
+		want(t, x, "once b is removed", "a")
+		if asked := src.count() - before; asked != 0 {
+			t.Errorf("the engine was asked %d times", asked)
+		}
+		close(hold)
+		synctest.Wait()
+		want(t, x, "after a slow inspect of it", "a")
+	})
+}
+
+func TestInspectTellsOfHiddenOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newSource("a")
+		x := start(t, src)
+		defer x.Hide("name-a")()
+		src.set("a", 99)
+		if s, err := x.Inspect(t.Context(), "a"); err != nil || s.PID != 99 {
+			t.Errorf("pid %d, %v", s.PID, err)
+		}
+		src.remove("a")
+		if _, err := x.Inspect(t.Context(), "a"); !errdefs.IsNotFound(err) {
+			t.Errorf("of a removed one: %v", err)
+		}
+		if got := src.count(); got != 3 { // the first resync's, and those two
+			t.Errorf("%d inspects", got)
+		}
 	})
 }
 

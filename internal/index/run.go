@@ -140,7 +140,7 @@ func (x *Index) refreshAll(ctx context.Context, q *queue, ids []string, drift fu
 		group.Go(func() error {
 			limited, cancel := context.WithTimeout(ctx, inspectLimit)
 			defer cancel()
-			changed, err := x.refresh(limited, id)
+			_, changed, err := x.refresh(limited, id)
 			if changed && drift != nil {
 				drift()
 			}

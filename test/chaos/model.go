@@ -36,7 +36,7 @@ type Model struct {
 // the sandbox is kept. At those in maybe, it depends on how far the engine is, which starts
 // the sandbox meanwhile.
 var (
-	complete = []string{"hosts", "refresh", "answer"}
+	complete = []string{"hosts", "answer"}
 	maybe    = []string{"complete", "inspect"}
 )
 

@@ -145,7 +145,7 @@ func (w *Walk) edit() (Step, bool) {
 
 // The steps at which the daemon can die, in their order.
 var (
-	runSteps    = []string{"files", "create", "start", "inspect", "attach", "record", "pin", "add-start", "add-done", "complete", "hosts", "refresh", "answer"}
+	runSteps    = []string{"files", "create", "start", "inspect", "attach", "record", "pin", "add-start", "add-done", "complete", "hosts", "answer"}
 	stopSteps   = []string{"stop-kill", "stop-detach", "detaching", "del-start", "del-done", "unpin", "stop-refresh"}
 	removeSteps = []string{"remove", "remove-files"}
 	undoSteps   = []string{"detaching", "del-start", "del-done", "unpin", "undo"}

@@ -27,7 +27,7 @@ import (
 // daemon dies as by kill -9. At add-start and del-start the plugin is running; complete
 // is right after the record says that the attachment is.
 var (
-	runSteps    = []string{"files", "create", answerLost, "start", "inspect", "attach", "record", "pin", "add-start", "add-done", "complete", "hosts", "refresh", "answer"}
+	runSteps    = []string{"files", "create", answerLost, "start", "inspect", "attach", "record", "pin", "add-start", "add-done", "complete", "hosts", "answer"}
 	stopSteps   = []string{"stop-kill", "stop-detach", "detaching", "del-start", "del-done", "unpin", "stop-refresh"}
 	removeSteps = []string{"remove", "remove-files"}
 )
@@ -91,7 +91,7 @@ func (n *node) crashInRun(t *testing.T, step, name string, lost *atomic.Bool) {
 	n.launch(t)
 	// A sandbox that was complete, with only its answer missing, is kept; else none is. At
 	// "inspect" it may have been attached beside the start.
-	complete := slices.Contains([]string{"inspect", "complete", "hosts", "refresh", "answer"}, step)
+	complete := slices.Contains([]string{"inspect", "complete", "hosts", "answer"}, step)
 	for _, s := range n.list(t) {
 		if s.GetMetadata().GetName() != name {
 			continue
