@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm-guest.sh smoke|workloads|network|image is what the VM runs.
+# vm-guest.sh smoke|workloads|kubelet|network|image is what the VM runs.
 cd "$(dirname "$0")/.." || exit 1
 say() { echo "guest: $*"; }
 rc=0
@@ -30,6 +30,7 @@ case $1 in
 smoke) smoke ;;
 workloads) try test/workloads.sh ;;
 network) try network ;;
+kubelet) try test/kubelet.sh ;;
 image) try test/image.sh ;;
 esac
 say "exit code $rc"

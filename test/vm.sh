@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm.sh build | smoke | workloads | network | image | shell
+# vm.sh build | smoke | workloads | kubelet | network | image | shell
 #
 # A Debian VM with what most nodes have and few build machines: systemd as the first
 # process, cgroup v2, a current kernel and a current Docker Engine.
@@ -10,6 +10,8 @@
 #          boots it and looks at containers' limits in cgroup v2, and runs specs of critest
 #   network
 #          boots it and attaches pods by every chain of plugins, ipvlan's and vlan's too
+#   kubelet
+#          boots it and runs a kubelet with static pods, by the systemd cgroup driver
 #   image  boots it and tries the container image of image/Dockerfile in it, the same way
 #   shell  boots it with a shell on this terminal; "poweroff" ends it
 #
@@ -149,6 +151,7 @@ try() {
 	payload "$tmp"
 	case $1 in
 	network) CGO_ENABLED=0 go test -C "$root" -c -o "$tmp/internal/network/network.test" ./internal/network ;;
+	kubelet) cp "$root"/bin/kubelet{,-stream} "$tmp/bin/" ;;
 	image) cp "$dir/base.tar" "$tmp/" ;;
 	esac
 	printf '#!/bin/sh\nexec /payload/test/vm-guest.sh %s\n' "$1" >"$tmp/run"
@@ -179,7 +182,7 @@ shell() {
 
 case ${1:-} in
 build) need; build ;;
-smoke | workloads | network | image | shell)
+smoke | workloads | kubelet | network | image | shell)
 	need
 	[ -f "$dir/root.img" ] || build
 	if [ "$1" = shell ]; then shell; else try "$1"; fi

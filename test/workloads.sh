@@ -5,27 +5,10 @@
 set -Eeuo pipefail
 root=$(dirname "$(dirname "$(realpath "$0")")")
 work=$(mktemp -d)
-socket=$work/mascri.sock
 image=registry.k8s.io/e2e-test-images/busybox:1.29-2 # critest's name
 slice=/kubepods.slice/kubepods-burstable.slice
 
-failed() { echo "error: line $1 failed: $2" >&2; tail -n 15 "$work/mascri.log" >&2; }
-trap 'failed $LINENO "$BASH_COMMAND"' ERR
-trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
-
-crictl() { "$root/bin/crictl" --timeout 120s --runtime-endpoint "unix://$socket" --image-endpoint "unix://$socket" "$@" 2>"$work/crictl.log" || { cat "$work/crictl.log" >&2; false; }; }
-
-# import makes the image of a static busybox.
-import() {
-	local tree=$work/tree applet
-	mkdir -p "$tree"/{bin,tmp,etc}
-	cp "$(command -v busybox)" "$tree/bin/busybox"
-	for applet in $("$tree/bin/busybox" --list); do [ "$applet" = busybox ] || ln -s busybox "$tree/bin/$applet"; done
-	tar -C "$tree" -c . | docker import --change 'CMD ["sh"]' - "$image" >/dev/null
-}
-
-# status CONTAINER FIELD prints a field of its status.
-status() { crictl inspect -o go-template --template "{{.$2}}" "$1"; }
+. "$root/test/pods.sh"
 
 # wait_ended CONTAINER waits until it has.
 wait_ended() {
@@ -45,21 +28,8 @@ run() {
 	echo "$id"
 }
 
-# file CONTAINER NAME prints a file of its cgroup.
-file() {
-	local pid path
-	pid=$(status "$1" info.pid)
-	path=$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
-	cat "/sys/fs/cgroup$path/$2"
-}
-
-# same WHAT GOT WANT
-same() { [ "$2" = "$3" ] || { echo "error: $1 is \"$2\", want \"$3\"" >&2; false; }; echo "      $1  $2"; }
-
 echo "[1/5] MasCRI on cgroup v$(docker info -f '{{.CgroupVersion}}'), driver $(docker info -f '{{.CgroupDriver}}')"
-"$root/bin/mascri" serve --socket "$socket" --state-dir "$work/state" --cni-bin-dir "$root/bin/cni" >"$work/mascri.log" 2>&1 &
-for _ in $(seq 100); do crictl version >/dev/null 2>&1 && break; sleep 0.3; done
-import
+serve
 echo "{\"metadata\": {\"name\": \"limits\", \"namespace\": \"default\", \"uid\": \"u1\"}, \"log_directory\": \"$work/logs\", \"linux\": {\"cgroup_parent\": \"$slice\"}}" >"$work/pod.json"
 pod=$(crictl runp "$work/pod.json")
 
