@@ -185,6 +185,16 @@ soak: deps build ## Take 2,000 pods through their lives (CYCLES=n for others), a
 	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
 	go run ./bench -soak $(or $(CYCLES),2000)
 
+.PHONY: test-churn
+test-churn: deps build bin/kubelet bin/kubelet-stream ## Let a real kubelet's pods come and go for an hour (CHURN=10m for less): is each transition told by an event?
+	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
+	MASCRI_TEST_CHURN=$(or $(CHURN),1h) go test -v -count=1 -timeout 0 -run '^TestChurn$$' ./test/kubelet
+
+.PHONY: bench-kubelet
+bench-kubelet: deps build bin/kubelet ## Measure a real kubelet with 100 pods on MasCRI and on containerd (PODS=n for others), and write docs/benchmarks/kubelet.md
+	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
+	go run ./bench -kubelet $(or $(PODS),100)
+
 .PHONY: test-many
 test-many: deps build ## Run 300 pods on one bridge (PODS=n for others), and print times and memory
 	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
@@ -207,8 +217,9 @@ chaos: deps build ## Take a random walk of faults on a real engine (SEED=n STEPS
 		go test -v -count=1 -timeout 0 -run '^TestChaos$$' ./test/e2e
 
 .PHONY: test-vm
-test-vm: deps build bin/critest ## Run the demo, containers with limits, all chains of CNI plugins and the container image in a VM: systemd, cgroup v2, a current engine
+test-vm: deps build bin/critest bin/kubelet bin/kubelet-stream ## Run the demo, containers with limits, a kubelet, all chains of CNI plugins and the container image in a VM: systemd, cgroup v2, a current engine
 	@test/vm.sh smoke
 	@test/vm.sh workloads
+	@test/vm.sh kubelet
 	@test/vm.sh network
 	@test/vm.sh image
