@@ -74,8 +74,8 @@ containers:
 func restarted(p pod) bool { return p.container("main").RestartCount > 0 }
 
 // wave takes a pod through each of lives. Two of them are killed behind everybody's back,
-// one by its container and one by its sandbox.
-func (b bench) wave(t *testing.T, number int) {
+// one by its container and one by its sandbox. It notes the pods' uids.
+func (b bench) wave(t *testing.T, number int, uids map[string]bool) {
 	t.Helper()
 	name := func(life string) string { return fmt.Sprintf("churn-%d-%s", number, life) }
 	var names []string
@@ -86,13 +86,14 @@ func (b bench) wave(t *testing.T, number int) {
 	b.docker(t, "kill", b.untilRuns(t, name("killed")).container("main").id())
 	b.docker(t, "kill", b.sandbox(t, b.untilRuns(t, name("torn"))).GetId())
 	for _, life := range lives {
-		b.until(t, name(life.name), "went its way", life.has)
+		uids[b.until(t, name(life.name), "went its way", life.has).Metadata.UID] = true
 	}
 	b.remove(t, names...)
 }
 
 // churn runs waves of pods for a time, one at least. Each transition that the kubelet's
-// relist comes upon must be told by an event, too, and that of an end have made it look.
+// relist comes upon with these pods must be told by an event, too, and that of an end have
+// made it look. What it comes upon with others may have been before the events began.
 func (b bench) churn(t *testing.T, length time.Duration) string {
 	t.Helper()
 	events := b.listen(t)
@@ -100,9 +101,10 @@ func (b bench) churn(t *testing.T, length time.Duration) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	uids := map[string]bool{}
 	began, waves := time.Now(), 0
 	for ; waves == 0 || time.Since(began) < length; waves++ {
-		b.wave(t, waves)
+		b.wave(t, waves, uids)
 		if length > 0 && !t.Failed() {
 			fmt.Printf("%v: %d waves\n", time.Since(began).Round(time.Second), waves+1)
 		}
@@ -110,7 +112,7 @@ func (b bench) churn(t *testing.T, length time.Duration) string {
 	took := time.Since(began)
 	found := await(t, patience, "each transition is told by an event", func() (string, error) {
 		time.Sleep(2 * time.Second) // for the last relist, and what is on its way
-		return events.against(relists(t, b.kubelet.log, about.Size()))
+		return events.against(relists(t, b.kubelet.log, about.Size(), uids))
 	})
 	metrics, err := b.get("/metrics")
 	if err != nil {
@@ -137,7 +139,7 @@ type relisted struct {
 }
 
 var (
-	relistLine = regexp.MustCompile(`"GenericPLEG" podUID="[^"]*" containerID="([0-9a-f]+)" oldState="[a-z-]+" newState="([a-z-]+)"`)
+	relistLine = regexp.MustCompile(`"GenericPLEG" podUID="([^"]*)" containerID="([0-9a-f]+)" oldState="[a-z-]+" newState="([a-z-]+)"`)
 	askedLine  = regexp.MustCompile(`requested pod relist after container termination".* containerID="([0-9a-f]+)"`)
 	// The kubelet calls a container that was created and not started unknown.
 	relistKinds = map[string]cri.ContainerEventType{
@@ -146,8 +148,8 @@ var (
 	}
 )
 
-// relists reads the kubelet's log from an offset on.
-func relists(t *testing.T, log string, offset int64) relisted {
+// relists reads of some pods in the kubelet's log, from an offset on.
+func relists(t *testing.T, log string, offset int64, uids map[string]bool) relisted {
 	t.Helper()
 	f, err := os.Open(log)
 	if err != nil {
@@ -160,7 +162,9 @@ func relists(t *testing.T, log string, offset int64) relisted {
 	}
 	r := relisted{map[transition]int{}, map[string]bool{}}
 	for _, line := range relistLine.FindAllSubmatch(text, -1) {
-		r.found[transition{string(line[1]), relistKinds[string(line[2])]}]++
+		if uids[string(line[1])] {
+			r.found[transition{string(line[2]), relistKinds[string(line[3])]}]++
+		}
 	}
 	for _, line := range askedLine.FindAllSubmatch(text, -1) {
 		r.asked[string(line[1])] = true
