@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm-guest.sh smoke|workloads|kubelet|network|image is what the VM runs.
+# vm-guest.sh smoke|workloads|kubelet|network|image|install is what the VM runs.
 cd "$(dirname "$0")/.." || exit 1
 say() { echo "guest: $*"; }
 rc=0
@@ -32,5 +32,6 @@ workloads) try test/workloads.sh ;;
 network) try network ;;
 kubelet) try test/kubelet.sh ;;
 image) try test/image.sh ;;
+install) try test/install.sh ;;
 esac
 say "exit code $rc"

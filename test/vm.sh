@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm.sh build | smoke | workloads | kubelet | network | image | shell
+# vm.sh build | smoke | workloads | kubelet | network | image | install | shell
 #
 # A Debian VM with what most nodes have and few build machines: systemd as the first
 # process, cgroup v2, a current kernel and a current Docker Engine.
@@ -13,13 +13,15 @@
 #   kubelet
 #          boots it and runs a kubelet with static pods, by the systemd cgroup driver
 #   image  boots it and tries the container image of image/Dockerfile in it, the same way
+#   install
+#          installs MasCRI in it, reboots it on the way, and takes MasCRI off again
 #   shell  boots it with a shell on this terminal; "poweroff" ends it
 #
 # Nothing that the guest does outlives it. It has no network. It needs root, and by
 # apt qemu-system-x86, mmdebstrap, e2fsprogs, busybox-static and cpio, which are
 # installed where missing.
 # Settings: VM_DIR (out/vm), VM_ACCEL (tcg: software emulation, ten times slower than
-# kvm but boots everywhere), VM_MEM (4096, MB), VM_TIMEOUT (900, seconds).
+# kvm but boots everywhere), VM_MEM (4096, MB), VM_TIMEOUT (900, seconds; 1800 for install).
 set -euo pipefail
 root=$(dirname "$(dirname "$(realpath "$0")")")
 dir=${VM_DIR:-$root/out/vm}
@@ -126,11 +128,17 @@ boot() {
 	# Under software emulation "-cpu max" oopses in some versions of qemu; Nehalem boots.
 	local cpu=Nehalem
 	[ "${VM_ACCEL:-tcg}" = tcg ] || cpu=host
-	timeout --foreground "${VM_TIMEOUT:-900}" qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
+	local reboot=-no-reboot disk=$dir/root.img snapshot=on limit=900
+	if [ "${3:-}" = install ]; then # which boots twice from one disk
+		reboot='' disk=$dir/install.img snapshot=off limit=1800
+		cp --sparse=always "$dir/root.img" "$disk"
+	fi
+	# shellcheck disable=SC2086 # there may be no option
+	timeout --foreground "${VM_TIMEOUT:-$limit}" qemu-system-x86_64 -nodefaults -no-user-config -display none $reboot \
 		-machine q35 -accel "${VM_ACCEL:-tcg}" -cpu $cpu -smp 2 -m "${VM_MEM:-4096}" \
 		-kernel "$dir/vmlinuz" -initrd "$dir/initrd.gz" \
-		-append "console=ttyS0 quiet loglevel=3 systemd.show_status=0 mitigations=off nowatchdog panic=-1 net.ifnames=0 random.trust_cpu=on" \
-		-drive file="$dir/root.img",if=virtio,format=raw,snapshot=on \
+		-append "console=ttyS0 quiet loglevel=3 systemd.show_status=0 systemd.default_device_timeout_sec=600 systemd.default_timeout_start_sec=600 mitigations=off nowatchdog panic=-1 net.ifnames=0 random.trust_cpu=on no_timer_check" \
+		-drive file="$disk",if=virtio,format=raw,snapshot=$snapshot \
 		-drive file="$dir/payload.img",if=virtio,format=raw,readonly=on \
 		-device virtio-rng-pci -serial "$2"
 }
@@ -147,7 +155,7 @@ payload() {
 try() {
 	local log=$root/out/vm-$1.log rc
 	tmp=$(mktemp -d)
-	trap 'rm -rf "$tmp"' EXIT
+	trap 'rm -rf "$tmp" "$dir/install.img"' EXIT
 	payload "$tmp"
 	case $1 in
 	network) CGO_ENABLED=0 go test -C "$root" -c -o "$tmp/internal/network/network.test" ./internal/network ;;
@@ -161,7 +169,7 @@ try() {
 	for _ in 1 2 3; do
 		: >"$log"
 		echo "vm: booting (log: $log)"
-		boot "$tmp" "file:$log" || die "qemu ended with $?; the last lines were:
+		boot "$tmp" "file:$log" "$1" || die "qemu ended with $?; the last lines were:
 $(tail -n 20 "$log")"
 		! grep -q '^guest: ' "$log" || break
 		echo "vm: the kernel did not come up"
@@ -182,7 +190,7 @@ shell() {
 
 case ${1:-} in
 build) need; build ;;
-smoke | workloads | kubelet | network | image | shell)
+smoke | workloads | kubelet | network | image | install | shell)
 	need
 	[ -f "$dir/root.img" ] || build
 	if [ "$1" = shell ]; then shell; else try "$1"; fi
