@@ -65,6 +65,7 @@ before_reboot() {
 	same service "$(systemctl is-active mascri.service)" active
 	same OOM "$(cat "/proc/$(main)/oom_score_adj")" -999
 	until_true status_is "0 pods, 0 containers"
+	! journalctl --no-pager -u mascri -o cat | grep 'level=WARN.*operation not permitted'
 
 	echo "[5/9] a pod"
 	pod=$(crictl runp "$root/examples/sandbox.json")
