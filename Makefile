@@ -89,6 +89,10 @@ man: build ## Write the manual pages into out/man/, of the day of the commit
 image: build ## Build the container image "mascri", for machines that run nothing but containers
 	docker build --tag mascri --file image/Dockerfile .
 
+.PHONY: release
+release: ## Make archives, packages, bills of materials and checksums for amd64 and arm64, into out/release/
+	@contrib/packages/release.sh $(VERSION) out/release
+
 .PHONY: clean
 clean: ## Remove all that was built
 	rm -rf bin out internal/sandboximage/rootfs/*/{pause,ip}
@@ -194,6 +198,10 @@ test-churn: deps build bin/kubelet bin/kubelet-stream ## Let a real kubelet's po
 bench-kubelet: deps build bin/kubelet ## Measure a real kubelet with 100 pods on MasCRI and on containerd (PODS=n for others), and write docs/benchmarks/kubelet.md
 	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
 	go run ./bench -kubelet $(or $(PODS),100)
+
+.PHONY: test-release
+test-release: ## Build the release of this commit twice and compare, install, upgrade and remove the packages
+	@test/release.sh
 
 .PHONY: test-many
 test-many: deps build ## Run 300 pods on one bridge (PODS=n for others), and print times and memory

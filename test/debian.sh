@@ -8,6 +8,6 @@ is_debian() { (. /etc/os-release && [ "$ID" = debian ] && [ -f "$keyring" ] && [
 
 # archive prints the address that apt uses, without that of security updates.
 archive() {
-	cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null |
-		sed -nE '/security/d; s/^URIs: *([^ ]+).*/\1/p; s/^deb (\[[^]]*\] )?([^ ]+) .*/\2/p' | head -n 1
+	{ cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null || :; } |
+		sed -nE '/security/d; s/^URIs: *([^ ]+).*/\1/p; s/^deb (\[[^]]*\] )?([^ ]+) .*/\2/p' | sed -n 1p
 }
