@@ -36,11 +36,7 @@ type kubelet struct {
 func measureKubelets(ctx context.Context, o options) error {
 	ctx, cancel := context.WithTimeout(ctx, kubeletLimit)
 	defer cancel()
-	repo, err := filepath.Abs(".")
-	if err != nil {
-		return err
-	}
-	place, err := newPlace(repo)
+	place, err := newPlace()
 	if err != nil {
 		return err
 	}
@@ -49,7 +45,7 @@ func measureKubelets(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	result := kubeletResult{Machine: describe(repo), Kubelet: output(filepath.Join(repo, "bin/kubelet"), "--version"), Pods: o.kubelet}
+	result := kubeletResult{Machine: describe(place.repo), Kubelet: output(filepath.Join(place.repo, "bin/kubelet"), "--version"), Pods: o.kubelet}
 	var kubelets []*kubelet
 	for _, c := range contestants {
 		if c.pods == nil {

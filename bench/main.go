@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -131,16 +130,12 @@ func main() {
 func bench(ctx context.Context, o options) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	repo, err := filepath.Abs(".")
-	if err != nil {
-		return err
-	}
-	place, err := newPlace(repo)
+	place, err := newPlace()
 	if err != nil {
 		return err
 	}
 	defer place.clear()
-	result := results{Machine: describe(repo), Measures: measures}
+	result := results{Machine: describe(place.repo), Measures: measures}
 	startCtx, cancelStart := context.WithTimeout(ctx, startLimit)
 	defer cancelStart()
 	contestants, err := place.contestants(startCtx, o.contestants)

@@ -22,9 +22,14 @@ type place struct {
 	nodes  []*node
 }
 
-func newPlace(repo string) (*place, error) {
+// newPlace makes one for the repository that is the working directory.
+func newPlace() (*place, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("this needs root: the engines do")
+	}
+	repo, err := filepath.Abs(".")
+	if err != nil {
+		return nil, err
 	}
 	dir, err := os.MkdirTemp("/var/tmp", "bench")
 	if err != nil {

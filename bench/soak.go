@@ -51,11 +51,7 @@ type soakedDisk struct {
 // after each part of them to soak.json and soak.md. It fails where something is: a pod
 // that is gone has to leave nothing.
 func soak(ctx context.Context, o options) error {
-	repo, err := filepath.Abs(".")
-	if err != nil {
-		return err
-	}
-	place, err := newPlace(repo)
+	place, err := newPlace()
 	if err != nil {
 		return err
 	}
@@ -65,7 +61,7 @@ func soak(ctx context.Context, o options) error {
 		return err
 	}
 	c := contestants[slices.IndexFunc(contestants, func(c contestant) bool { return c.pods != nil })]
-	result := soakResult{Machine: describe(repo)}
+	result := soakResult{Machine: describe(place.repo)}
 	began := time.Now()
 	for i := range soakSamples + 1 {
 		cycles := o.soak * i / soakSamples
