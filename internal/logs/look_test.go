@@ -3,8 +3,12 @@ package logs
 import (
 	"errors"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A container that is quiet for long is not polled, and yet its next line comes at once.
@@ -12,29 +16,72 @@ func TestQuietContainerIsWoken(t *testing.T) {
 	n := newNode(t)
 	f, stop := n.follow()
 	defer stop()
-	watched := func() {
-		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-			if f.watch.interval(f.tail("c1")) == lookAnyway {
-				time.Sleep(3 * pause) // for the last look after that
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatal("it is not watched")
-			}
-		}
-	}
-	watched()
+	awaitWatched(t, f)
 	n.engine.start()
 	for range 3 {
 		began := time.Now()
 		n.engine.log("stdout", "a line", 0)
 		await(t, n.path, n.engine.want())
-		if took := time.Since(began); took > lookAnyway/2 {
+		if took := time.Since(began); took > 5*time.Second {
 			t.Errorf("a line took %v", took)
 		}
-		watched()
+		awaitWatched(t, f)
 	}
+}
+
+// awaitWatched returns once the container is not looked at any more without a notification.
+func awaitWatched(t *testing.T, f *Follower) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); f.watch.interval(f.tail("c1")) != lookAnyway; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it is not watched")
+		}
+	}
+	time.Sleep(3 * pause) // for the last look after that
+}
+
+// Where the kernel has no room for more notifications, it drops them, and says so.
+func TestNotificationsAreLost(t *testing.T) {
+	limit, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	room, err := strconv.Atoi(strings.TrimSpace(string(limit)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := newNode(t)
+	f, stop := n.follow()
+	defer stop()
+	n.engine.start()
+	n.engine.log("stdout", "one", 0)
+	await(t, n.path, n.engine.want())
+	awaitWatched(t, f)
+
+	f.watch.mu.Lock()                             // none is taken out of the queue meanwhile, but for one read's worth
+	others := [2]string{t.TempDir(), t.TempDir()} // one after the other: the same twice is told once
+	for _, other := range others {
+		if _, err := unix.InotifyAddWatch(f.watch.fd, other, unix.IN_ATTRIB); err != nil {
+			t.Error(err)
+		}
+	}
+	for i := range 2 * room {
+		if err := os.Chmod(others[i%2], 0o700); err != nil {
+			t.Error(err)
+		}
+		if i == room+room/2 {
+			n.engine.log("stdout", "two", 0)
+		}
+	}
+	f.watch.mu.Unlock()
+	began := time.Now()
+	await(t, n.path, n.engine.want())
+	if took := time.Since(began); took > lookAnyway/2 {
+		t.Errorf("a line whose notification was lost took %v", took)
+	}
+	awaitWatched(t, f)
+	n.engine.log("stdout", "three", 0)
+	await(t, n.path, n.engine.want())
 }
 
 // The engine may write and rotate between the read that found nothing and the look

@@ -9,9 +9,10 @@ import (
 const (
 	// pause is how long entries gather before they are read, where some came just now.
 	pause = 20 * time.Millisecond
-	// lookAnyway is how often a quiet container is looked at without a notification, as
-	// those can be lost, and how often where there are none at all.
-	lookAnyway   = 5 * time.Second
+	// lookAnyway is how often a quiet container is looked at without a notification. The
+	// kernel tells where it lost some; this is for what nobody thought of.
+	lookAnyway = time.Minute
+	// lookUnwarned is how often where there are no notifications at all.
 	lookUnwarned = 200 * time.Millisecond
 	// quietLooks is after how many looks in vain a container's notifications are on again.
 	quietLooks = 5

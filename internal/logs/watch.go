@@ -66,18 +66,27 @@ func (w *watch) deliver(events []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for len(events) >= unix.SizeofInotifyEvent {
-		wd := int32(binary.NativeEndian.Uint32(events))
+		wd, mask := int32(binary.NativeEndian.Uint32(events)), binary.NativeEndian.Uint32(events[4:])
 		length := binary.NativeEndian.Uint32(events[12:])
 		events = events[unix.SizeofInotifyEvent+length:]
-		// An overflow has no tail of its own: all look again within lookAnyway.
-		if t, ok := w.tails[wd]; ok {
-			delete(w.tails, wd)
-			delete(w.watched, t)
-			select {
-			case t.wake <- struct{}{}:
-			default:
+		if mask&unix.IN_Q_OVERFLOW != 0 { // some were lost, and their watches with them
+			for t, wd := range w.watched {
+				_, _ = unix.InotifyRmWatch(w.fd, uint32(wd)) // it may be gone
+				w.wake(t, wd)
 			}
+		} else if t, ok := w.tails[wd]; ok {
+			w.wake(t, wd)
 		}
+	}
+}
+
+// wake lets t look, which is watched no more; w.mu must be held.
+func (w *watch) wake(t *tail, wd int32) {
+	delete(w.tails, wd)
+	delete(w.watched, t)
+	select {
+	case t.wake <- struct{}{}:
+	default:
 	}
 }
 
