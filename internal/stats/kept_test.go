@@ -59,7 +59,7 @@ func TestRealCgroupIsMadeAnew(t *testing.T) {
 				t.Fatalf("life %d: %+v", life, got)
 			}
 		}
-		if n := openBelow(t, name); n < 4 || n > 12 {
+		if n := openBelow(t, name); n < 3 || n > 12 {
 			t.Errorf("life %d: %d files are kept open", life, n)
 		}
 		for _, dir := range dirs {
@@ -105,8 +105,8 @@ func TestFilesAreClosedOnceNobodyAsks(t *testing.T) {
 			time.Sleep(30 * time.Second)
 			synctest.Wait()
 		}
-		if n := openBelow(t, m.root); n != 5 {
-			t.Errorf("%d files are open while somebody asks, want 5", n)
+		if n := openBelow(t, m.root); n != 3 {
+			t.Errorf("%d files are open while somebody asks, want 3: without limits, those are not read", n)
 		}
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()

@@ -242,3 +242,40 @@ func TestRealPressure(t *testing.T) {
 		}
 	}
 }
+
+// A limit is told as it is now, whoever set it.
+func TestRealLimit(t *testing.T) {
+	id := fmt.Sprintf("%064x", 1<<33+os.Getpid())
+	dirs := realGroup(t, id)
+	name, none := "memory.limit_in_bytes", "-1"
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		name, none = "memory.max", "max"
+	}
+	proc := t.TempDir()
+	if err := os.Mkdir(filepath.Join(proc, "7"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := "mascri-test-" + id
+	for file, text := range map[string]string{"cgroup": fmt.Sprintf("3:memory:/%[1]s\n2:cpuacct:/%[1]s\n0::/%[1]s\n", path), "mountinfo": ""} {
+		if err := os.WriteFile(filepath.Join(proc, "7", file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := stats.New(stats.Options{Proc: proc, Cgroups: "/sys/fs/cgroup", Logger: slog.New(slog.DiscardHandler)})
+	for _, limit := range []uint64{0, 64 << 20, 128 << 20, 32 << 20, 0} {
+		text := none
+		if limit > 0 {
+			text = strconv.FormatUint(limit, 10)
+		}
+		if err := os.WriteFile(filepath.Join(dirs["memory"], name), []byte(text), 0); err != nil {
+			t.Fatal(err)
+		}
+		usage := s.Container(container(id, 7)).Usage
+		if usage == nil || usage.Memory == nil {
+			t.Fatalf("limit %d: no usage: %+v", limit, usage)
+		}
+		if got := usage.Memory.Limit; (got == nil) != (limit == 0) || got != nil && *got != limit {
+			t.Errorf("limit %v, want %d", got, limit)
+		}
+	}
+}

@@ -160,9 +160,11 @@ func (r *reader) memoryV1(dir string) *pod.MemoryUsage {
 	if m.Used, ok = r.number(dir, "memory.usage_in_bytes"); !ok {
 		return nil
 	}
-	m.Limit = r.limit(dir, "memory.limit_in_bytes")
+	limited := true
 	fields(r.text(dir, "memory.stat"), func(key []byte, n uint64) {
 		switch string(key) { // of the cgroup and those below
+		case "hierarchical_memory_limit": // the least of this cgroup's and those above
+			limited = n <= unlimited
 		case "total_rss":
 			m.RSS = n
 		case "total_inactive_file":
@@ -176,8 +178,11 @@ func (r *reader) memoryV1(dir string) *pod.MemoryUsage {
 			m.Swap = &swap
 		}
 	})
-	if m.Swap != nil {
-		if both := r.limit(dir, "memory.memsw.limit_in_bytes"); both != nil && m.Limit != nil {
+	if limited { // or no cgroup above is, nor this one
+		m.Limit = r.limit(dir, "memory.limit_in_bytes")
+	}
+	if m.Swap != nil && m.Limit != nil {
+		if both := r.limit(dir, "memory.memsw.limit_in_bytes"); both != nil {
 			limit := *both - min(*both, *m.Limit)
 			m.SwapLimit = &limit
 		}

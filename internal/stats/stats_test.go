@@ -128,7 +128,12 @@ func (m machine) v1(path, cpu, memory string) {
 	m.write("cgroup/memory/"+path+"/memory.usage_in_bytes", memory+"\n")
 	m.write("cgroup/memory/"+path+"/memory.limit_in_bytes", "9223372036854771712\n") // none
 	m.write("cgroup/memory/"+path+"/memory.memsw.limit_in_bytes", "9223372036854771712\n")
-	m.write("cgroup/memory/"+path+"/memory.stat", "cache 1\nrss 2\nswap 3\ntotal_rss 4096\ntotal_inactive_file 8192\ntotal_pgfault 11\ntotal_pgmajfault 3\ntotal_swap 12288\n")
+	m.v1Stat(path, "9223372036854771712")
+}
+
+// v1Stat writes a memory.stat with the least limit of the cgroup and those above.
+func (m machine) v1Stat(path, limit string) {
+	m.write("cgroup/memory/"+path+"/memory.stat", "cache 1\nrss 2\nswap 3\nhierarchical_memory_limit "+limit+"\nhierarchical_memsw_limit 9223372036854771712\ntotal_rss 4096\ntotal_inactive_file 8192\ntotal_pgfault 11\ntotal_pgmajfault 3\ntotal_swap 12288\n")
 }
 
 // v1Process is a process's /proc/PID/cgroup.
@@ -150,6 +155,10 @@ func TestCgroupV1(t *testing.T) {
 		t.Errorf("working set %d, want 0", w)
 	}
 
+	m.v1Stat(path, "1048576")
+	if u := m.stats().Container(container(webID, 7)).Usage.Memory; u.Limit != nil || u.SwapLimit != nil {
+		t.Errorf("the limits of the pod's cgroup are taken for the container's: %v, %v", u.Limit, u.SwapLimit)
+	}
 	m.write("cgroup/memory/"+path+"/memory.limit_in_bytes", "1048576\n")
 	m.write("cgroup/memory/"+path+"/memory.memsw.limit_in_bytes", "3145728\n")
 	got = m.stats().Container(container(webID, 7))
