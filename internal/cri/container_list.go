@@ -34,9 +34,12 @@ func (s *Server) listContainers(ctx context.Context, filter *cri.ContainerFilter
 		return nil, err
 	}
 	var items []*cri.Container
-	for _, container := range s.opts.Index.Containers() {
+	containers := s.opts.Index.Containers()
+	for i, container := range containers {
 		if container.Matches(filter) {
-			items = append(items, listedContainer(container))
+			items = append(items, s.keptContainers.item(containers, i, int32(container.State()), func() *cri.Container {
+				return listedContainer(container)
+			}))
 		}
 	}
 	return items, nil

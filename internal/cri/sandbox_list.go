@@ -51,10 +51,11 @@ func (s *Server) listSandboxes(ctx context.Context, filter *cri.PodSandboxFilter
 		return nil, err
 	}
 	var items []*cri.PodSandbox
-	for _, sandbox := range s.opts.Index.Sandboxes() {
+	sandboxes := s.opts.Index.Sandboxes()
+	for i, sandbox := range sandboxes {
 		state := sandbox.State(s.attachment(sandbox.ID))
 		if sandbox.Matches(filter, state) {
-			items = append(items, listed(sandbox, state))
+			items = append(items, s.keptSandboxes.item(sandboxes, i, int32(state), func() *cri.PodSandbox { return listed(sandbox, state) }))
 		}
 	}
 	return items, nil

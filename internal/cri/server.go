@@ -136,9 +136,10 @@ type Index interface {
 	Removed(id string)
 	Hide(name string) (reveal func())
 	Sandbox(idOrPrefix string) (pod.Sandbox, error)
+	// Sandboxes returns the same slice until something changes; it must not be changed.
 	Sandboxes() []pod.Sandbox
 	Container(idOrPrefix string) (pod.Container, error)
-	Containers() []pod.Container
+	Containers() []pod.Container // likewise
 	// Watch tells all changes from now on, in their order. The channel is closed when the
 	// watcher is too slow.
 	Watch() (changes <-chan pod.Change, stop func())
@@ -216,8 +217,12 @@ type Server struct {
 	repairs   *repairs
 	files     *files
 	updates   *updates
-	underWay  atomic.Int64           // RPCs that were admitted
-	pauseID   atomic.Pointer[string] // id of MasCRI's own sandbox image, once the engine told it
+	// What lists tell of each item, but for its usage.
+	keptSandboxes  kept[pod.Sandbox, *cri.PodSandbox]
+	keptContainers kept[pod.Container, *cri.Container]
+	keptAttributes kept[pod.Container, *cri.ContainerAttributes]
+	underWay       atomic.Int64           // RPCs that were admitted
+	pauseID        atomic.Pointer[string] // id of MasCRI's own sandbox image, once the engine told it
 }
 
 // New returns a server that answers all but Version and Status only after Run has

@@ -22,7 +22,7 @@ func (s *Server) ContainerStats(ctx context.Context, req *cri.ContainerStatsRequ
 	if err != nil {
 		return nil, err
 	}
-	return &cri.ContainerStatsResponse{Stats: s.containerStats(c)}, nil
+	return &cri.ContainerStatsResponse{Stats: s.containerStats(c, containerAttributes(c))}, nil
 }
 
 // ListContainerStats is ContainerStats for all that pass the filter, running or not.
@@ -82,13 +82,17 @@ func (s *Server) listContainerStats(ctx context.Context, filter *cri.ContainerSt
 		return nil, err
 	}
 	wanted := &cri.ContainerFilter{Id: filter.GetId(), PodSandboxId: filter.GetPodSandboxId(), LabelSelector: filter.GetLabelSelector()}
-	var containers []pod.Container
-	for _, c := range s.opts.Index.Containers() {
-		if c.Matches(wanted) {
-			containers = append(containers, c)
+	containers := s.opts.Index.Containers()
+	var matching []int
+	for i := range containers {
+		if containers[i].Matches(wanted) {
+			matching = append(matching, i)
 		}
 	}
-	return forEach(ctx, containers, s.containerStats)
+	return forEach(ctx, matching, func(i int) *cri.ContainerStats {
+		c := containers[i]
+		return frozen(s.containerStats(c, s.keptAttributes.item(containers, i, 0, func() *cri.ContainerAttributes { return containerAttributes(c) })))
+	})
 }
 
 func (s *Server) listPodStats(ctx context.Context, filter *cri.PodSandboxStatsFilter) ([]*cri.PodSandboxStats, error) {
@@ -104,7 +108,7 @@ func (s *Server) listPodStats(ctx context.Context, filter *cri.PodSandboxStatsFi
 	}
 	containers := s.containersBySandbox()
 	return forEach(ctx, sandboxes, func(sandbox pod.Sandbox) *cri.PodSandboxStats {
-		return s.podStats(sandbox, containers[sandbox.ID])
+		return frozen(s.podStats(sandbox, containers[sandbox.ID]))
 	})
 }
 
@@ -136,14 +140,13 @@ func (s *Server) containersBySandbox() map[string][]pod.Container {
 	return by
 }
 
-func (s *Server) containerStats(c pod.Container) *cri.ContainerStats {
+func containerAttributes(c pod.Container) *cri.ContainerAttributes {
+	return &cri.ContainerAttributes{Id: c.ID, Metadata: c.Config.GetMetadata(), Labels: c.Config.GetLabels(), Annotations: c.Config.GetAnnotations()}
+}
+
+func (s *Server) containerStats(c pod.Container, attributes *cri.ContainerAttributes) *cri.ContainerStats {
 	used := s.opts.Usage.Container(c)
-	stats := &cri.ContainerStats{
-		Attributes: &cri.ContainerAttributes{
-			Id: c.ID, Metadata: c.Config.GetMetadata(), Labels: c.Config.GetLabels(), Annotations: c.Config.GetAnnotations(),
-		},
-		WritableLayer: layerStats(used.Layer),
-	}
+	stats := &cri.ContainerStats{Attributes: attributes, WritableLayer: layerStats(used.Layer)}
 	if u := used.Usage; u != nil {
 		stats.Cpu, stats.Memory, stats.Swap, stats.Io = cpuStats(u), memoryStats(u), swapStats(u), ioStats(u)
 	}
@@ -158,7 +161,7 @@ func (s *Server) podStats(sandbox pod.Sandbox, containers []pod.Container) *cri.
 		linux.Process = &cri.ProcessUsage{Timestamp: u.At.UnixNano(), ProcessCount: value(used.Processes)}
 	}
 	for _, c := range containers {
-		linux.Containers = append(linux.Containers, s.containerStats(c))
+		linux.Containers = append(linux.Containers, s.containerStats(c, containerAttributes(c)))
 	}
 	return &cri.PodSandboxStats{
 		Attributes: &cri.PodSandboxAttributes{

@@ -11,8 +11,8 @@ import (
 	"github.com/mascri/mascri/internal/pod"
 )
 
-// Sandboxes returns all sandboxes that are not hidden, newest first. Others are given the
-// same slice, which must not be changed.
+// Sandboxes returns all sandboxes that are not hidden, newest first. It is the same slice for
+// all until something changes, and must not be changed.
 func (x *Index) Sandboxes() []pod.Sandbox {
 	x.mu.Lock()
 	defer x.mu.Unlock()
