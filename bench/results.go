@@ -72,7 +72,7 @@ func (r *results) collect(ctx context.Context, dir string, phases []phase, tidy 
 }
 
 // ratio compares two cells. Low and High are the middle half of the ratios of samples
-// that were taken one after the other.
+// that were taken one after the other, in the same round.
 type ratio struct {
 	Mode string  `json:"mode"`
 	P50  float64 `json:"p50"`
@@ -86,13 +86,13 @@ func (r *results) compare() {
 	r.Ratios, r.All = map[string]ratio{}, map[string]map[string]map[string]ratio{}
 	for _, m := range measures {
 		for _, mode := range r.modes(m.Name) {
-			base := r.values(reference, m.Name, mode)
+			base := r.cell(reference, m.Name, mode)
 			for _, c := range r.Contestants {
-				values := r.values(c.Name, m.Name, mode)
-				if c.Name == reference || len(base) == 0 || len(values) == 0 {
+				cell := r.cell(c.Name, m.Name, mode)
+				if c.Name == reference || len(base) == 0 || len(cell) == 0 {
 					continue
 				}
-				found, ok := compare(mode, values, base)
+				found, ok := compare(mode, cell, base)
 				if !ok {
 					continue
 				}
@@ -112,14 +112,20 @@ func (r *results) compare() {
 }
 
 // compare is for cells that have samples; ok is false where the base is 0.
-func compare(mode string, values, base []float64) (r ratio, ok bool) {
+func compare(mode string, cell, reference []sample) (r ratio, ok bool) {
+	rounds := map[int][]float64{} // of the reference's samples, what has no neighbour yet
+	for _, s := range reference {
+		rounds[s.Round] = append(rounds[s.Round], s.Value)
+	}
 	var pairs []float64
-	for i := range min(len(values), len(base)) {
-		if base[i] != 0 {
-			pairs = append(pairs, values[i]/base[i])
+	for _, s := range cell {
+		if rest := rounds[s.Round]; len(rest) > 0 {
+			if rounds[s.Round] = rest[1:]; rest[0] != 0 {
+				pairs = append(pairs, s.Value/rest[0])
+			}
 		}
 	}
-	values, base = sorted(values), sorted(base)
+	values, base := sorted(valuesOf(cell)), sorted(valuesOf(reference))
 	pairs = sorted(pairs)
 	if len(pairs) == 0 || quantile(base, .5) == 0 {
 		return ratio{}, false
@@ -151,13 +157,25 @@ func (r *results) main(measure string) string {
 	return modes[len(modes)-1]
 }
 
-// values are those of one cell, in the order of their samples.
-func (r *results) values(contestant, measure, mode string) []float64 {
-	var values []float64
+// cell are the samples of one, in their order.
+func (r *results) cell(contestant, measure, mode string) []sample {
+	var samples []sample
 	for _, s := range r.Samples {
 		if s.Contestant == contestant && s.Measure == measure && s.Mode == mode {
-			values = append(values, s.Value)
+			samples = append(samples, s)
 		}
+	}
+	return samples
+}
+
+func (r *results) values(contestant, measure, mode string) []float64 {
+	return valuesOf(r.cell(contestant, measure, mode))
+}
+
+func valuesOf(samples []sample) []float64 {
+	values := make([]float64, len(samples))
+	for i, s := range samples {
+		values[i] = s.Value
 	}
 	return values
 }

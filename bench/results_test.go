@@ -51,6 +51,21 @@ func TestRatiosAreOfOneAtATimeAndOfTheMostPods(t *testing.T) {
 	}
 }
 
+// Of the lists a slow contestant has fewer samples in a round.
+func TestNeighboursAreOfOneRound(t *testing.T) {
+	var cell, base []sample
+	for round, value := range []float64{1, 10, 100} {
+		base = append(base, sample{Round: round, Value: value})
+		for range 3 {
+			cell = append(cell, sample{Round: round, Value: 2 * value})
+		}
+	}
+	got, ok := compare(serial, cell, base)
+	if want := (ratio{Mode: serial, P50: 2, P99: got.P99, Low: 2, High: 2}); !ok || got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
 func TestPlotIsXMLWithALineForEachContestant(t *testing.T) {
 	text := string(testResults().plot(plots[1]))
 	for d := xml.NewDecoder(strings.NewReader(text)); ; {

@@ -50,7 +50,8 @@ func (r *results) markdown(w io.Writer) {
 // ratioTable is what a reader wants to know first.
 func (r *results) ratioTable(w io.Writer, ref string) {
 	fmt.Fprintf(w, "\n## Ratios\n\nThese count more than the times: below 1 is less than %s. The first is that of the p50s, in brackets the middle half of\n"+
-		"the ratios of neighbouring samples; the second is that of the p99s, which for fewer than 100 samples are little else than\nthe worst.\n\n", ref)
+		"the ratios of neighbouring samples; the second is that of the p99s, which for fewer than 100 samples are little else than\n"+
+		"the worst. For lists, a client asks %d times in each turn, or for %v; its garbage collector rests meanwhile.\n\n", ref, listAsks, listLong)
 	head, rule := fmt.Sprintf("| | | n | %s p50 | p99 |", ref), "|---|---|--:|--:|--:|"
 	for _, c := range r.Contestants {
 		if c.Pods && c.Name != reference {
