@@ -108,12 +108,14 @@ func (s *Server) pinned(ctx context.Context) (string, error) {
 	return image.ID, nil
 }
 
+// criImage says that an empty image has one byte: to the kubelet and kubeadm, a size of 0 is
+// an error, and they would pull the image again and again although it is there.
 func criImage(image pod.Image, pinned string) *cri.Image {
 	item := &cri.Image{
 		Id:          image.ID,
 		RepoTags:    image.Tags,
 		RepoDigests: image.Digests,
-		Size:        image.Size,
+		Size:        max(1, image.Size),
 		Pinned:      image.ID == pinned,
 	}
 	uid, name := image.User()

@@ -106,6 +106,11 @@ func TestImagesMadeHere(t *testing.T) {
 		if images := n.crictlImages(t, "imported:2"); len(images) != 1 || !slices.Equal(images[0].RepoTags, []string{"imported:2"}) {
 			t.Errorf("crictl images imported: %+v", images)
 		}
+		// Kubeadm and the kubelet take a size of 0 for an error, and pull what is there.
+		run(t, "sh", "-c", "tar -c -T /dev/null | docker -H "+n.host+" import - empty:3")
+		if images := n.crictlImages(t, "empty:3"); len(images) != 1 || images[0].Size == "0" {
+			t.Errorf("crictl images empty: %+v", images)
+		}
 		n.docker(t, "rmi", "built:1")
 		if images := n.crictlImages(t, "built:1"); len(images) != 0 {
 			t.Errorf("after docker rmi: %+v", images)
