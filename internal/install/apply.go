@@ -76,7 +76,8 @@ func (o Options) compare(m manifest, f file) (*Change, error) {
 	}
 	backup := o.freeBackup(f.path, e)
 	next := entry{Path: f.path, Ours: []string{f.digest()}, Backup: backup, Merged: f.merged, Before: f.before}
-	if known && e.Backup != "" && backup != e.Backup {
+	// Of the engine's configuration, what counts is what its users wrote last.
+	if known && e.Backup != "" && backup != e.Backup && !f.merged {
 		next.Backup, next.Before = e.Backup, e.Before // what was there before all of ours
 	}
 	return &Change{Action: Replace, Path: f.path, Why: f.why, Backup: backup, file: f, entry: next}, nil
@@ -91,12 +92,17 @@ func (o Options) freeBackup(path string, e entry) string {
 			return e.Backup
 		}
 	}
-	backup := path + backupSuffix
+	return o.free(path + backupSuffix)
+}
+
+// free is a path where nothing is: this one, or the first of those with a number behind it.
+func (o Options) free(path string) string {
+	free := path
 	for i := 1; ; i++ {
-		if _, err := os.Lstat(o.place(backup)); os.IsNotExist(err) {
-			return backup
+		if _, err := os.Lstat(o.place(free)); os.IsNotExist(err) {
+			return free
 		}
-		backup = fmt.Sprintf("%s%s.%d", path, backupSuffix, i)
+		free = fmt.Sprintf("%s.%d", path, i)
 	}
 }
 

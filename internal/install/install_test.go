@@ -265,6 +265,46 @@ func TestInstallAgainKeepsEdits(t *testing.T) {
 	same(t, "after uninstall", before, tree(t, root))
 }
 
+// What the engine's users wrote is never lost: neither after the backup was tidied away, nor
+// where it is older than their last change.
+func TestUninstallKeepsTheEnginesSettings(t *testing.T) {
+	const path, backup = "/etc/docker/daemon.json", "/etc/docker/daemon.json.before-mascri"
+	for name, between := range map[string]func(t *testing.T, root string, before map[string]string){
+		"the backup is gone": func(t *testing.T, root string, _ map[string]string) {
+			must(t, os.Remove(root+backup))
+		},
+		"written anew, and installed again": func(t *testing.T, root string, before map[string]string) {
+			before[backup] = before[path]
+			must(t, os.Remove(root+path))
+			must(t, os.WriteFile(root+path, []byte("{\"data-root\": \"/data\"}"), 0o644))
+			must(t, do("install", root, nil))
+			before[path] = "-rw-r--r-- {\"data-root\": \"/data\"}"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := machine(t)
+			before := tree(t, root)
+			must(t, do("install", root, nil))
+			between(t, root, before)
+			must(t, do("uninstall", root, nil))
+			same(t, "after uninstall", before, tree(t, root))
+		})
+	}
+}
+
+func TestUninstallKeepsEditsOfEachTime(t *testing.T) {
+	root := machine(t)
+	before := tree(t, root)
+	for _, text := range []string{"first\n", "second\n"} {
+		must(t, do("install", root, nil))
+		write(t, root+"/etc/crictl.yaml", text)
+		must(t, do("uninstall", root, nil))
+	}
+	before["/etc/crictl.yaml.after-mascri"] = "-rw-r--r-- first\n"
+	before["/etc/crictl.yaml.after-mascri.1"] = "-rw-r--r-- second\n"
+	same(t, "after uninstall", before, tree(t, root))
+}
+
 // Whichever step a kill -9 comes at, install and uninstall end right when they are run next.
 func TestKilledAtEachStep(t *testing.T) {
 	reference := machine(t)
@@ -355,6 +395,12 @@ func TestRefused(t *testing.T) {
 			},
 			"a symbolic link leads out of --root, to /tmp",
 		},
+		"a link of the state's out of the root": {
+			func(root string) error {
+				return errors.Join(os.RemoveAll(root+"/var/lib"), os.MkdirAll(root+"/var", 0o755), os.Symlink("/tmp", root+"/var/lib"))
+			},
+			"a symbolic link leads out of --root, to /tmp",
+		},
 		"a directory in the way": {
 			func(root string) error { return os.MkdirAll(root+"/usr/local/bin/mascri", 0o755) },
 			"/usr/local/bin/mascri is no file",
@@ -366,6 +412,11 @@ func TestRefused(t *testing.T) {
 			must(t, tt.spoil(root))
 			if _, err := install.New(options(root)); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%v, want %q", err, tt.want)
+			}
+			if _, err := os.Stat(root); os.IsNotExist(err) {
+				if _, err := install.Lock(options(root)); err == nil {
+					t.Error("the root is made")
+				}
 			}
 		})
 	}

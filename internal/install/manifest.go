@@ -45,6 +45,9 @@ func (o Options) manifestPath() string { return filepath.Join(o.StateDir, "insta
 
 // Lock keeps a second install or uninstall out until the file that it returns is closed.
 func Lock(o Options) (*os.File, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(o.place(o.StateDir), 0o700); err != nil {
 		return nil, err
 	}

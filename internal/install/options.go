@@ -61,7 +61,7 @@ func (o Options) check() error {
 	if err != nil {
 		return fmt.Errorf("--root %s: %w", o.Root, err)
 	}
-	return nil
+	return o.inside(o.manifestPath())
 }
 
 // inside refuses a path whose directory leads out of Root by a symbolic link: in an image

@@ -42,9 +42,9 @@ type Change struct {
 	// nothing is.
 	Backup string
 
-	file  file  // of Create and Replace
-	entry entry // of all but MakeDir and RemoveDir
-	aside bool  // of Remove and Restore: what is there was edited, and is kept
+	file  file   // of Create and Replace
+	entry entry  // of all but MakeDir and RemoveDir
+	aside string // of Remove and Restore: where what is there is kept, as it was edited
 }
 
 // Command is run once the files are in place.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -37,6 +38,7 @@ func Undo(o Options) (Plan, error) {
 		if note != "" {
 			plan.Notes = append(plan.Notes, note)
 		}
+		plan.Notes = append(plan.Notes, o.otherBackups(e)...)
 	}
 	for _, dir := range slices.Backward(m.Dirs) {
 		plan.Changes = append(plan.Changes, Change{Action: RemoveDir, Path: dir, Why: "made by install; stays unless it is empty"})
@@ -74,13 +76,18 @@ func (o Options) back(e entry) (c Change, note string, err error) {
 	kept, err := os.Lstat(o.place(e.Backup))
 	hasBackup := e.Backup != "" && err == nil
 	ours := slices.Contains(e.Ours, now)
+	lost := e.Backup != "" && !hasBackup
 	c.Action, c.Why = Remove, "made by install"
 	if hasBackup {
 		c.Action, c.Why, c.Backup = Restore, "as it was before, from "+filepath.Base(e.Backup), e.Backup
 	}
 	switch {
+	case lost && e.Merged && now != "": // also where it was put back, or not replaced yet: that changes nothing then
+		c.Action, c.Why = Edit, "\"live-restore\" alone is taken back: "+filepath.Base(e.Backup)+" is gone"
+	case ours && lost:
+		note = fmt.Sprintf("%s is gone, which had what was there before install: nothing will be at %s", e.Backup, e.Path)
 	case ours || now == "":
-	case hasBackup && o.same(kept, e.Path), e.Backup != "" && !hasBackup:
+	case hasBackup && o.same(kept, e.Path), lost:
 		// Killed before the file was replaced, or after it was put back.
 		c.Action, c.Why = Restore, "it is as it was before"
 	case e.Merged:
@@ -89,10 +96,27 @@ func (o Options) back(e entry) (c Change, note string, err error) {
 			note = e.Backup + " is what was there before install; it is left for you to remove"
 		}
 	default:
-		c.aside = true
-		note = fmt.Sprintf("%s was changed since install; it is kept as %s", e.Path, filepath.Base(e.Path)+editedSuffix)
+		c.aside = o.free(e.Path + editedSuffix)
+		note = fmt.Sprintf("%s was changed since install; it is kept as %s", e.Path, filepath.Base(c.aside))
 	}
 	return c, note, nil
+}
+
+// otherBackups tells of files that install kept and that are not put back, as what was there
+// before or after them is.
+func (o Options) otherBackups(e entry) (notes []string) {
+	found, _ := filepath.Glob(globbed(o.place(e.Path)) + backupSuffix + "*") // the pattern is valid
+	for _, place := range found {
+		if backup := e.Path + strings.TrimPrefix(place, o.place(e.Path)); backup != e.Backup {
+			notes = append(notes, backup+" was at "+e.Path+" before an install, too; it is left for you to remove")
+		}
+	}
+	return notes
+}
+
+// globbed makes a pattern that matches only the path.
+func globbed(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
 // Revert does what Undo planned; run and step are as for Apply.
@@ -131,8 +155,8 @@ func (o Options) unmake(c Change, step func()) error {
 	if err := durable.Remove(place + tempSuffix); err != nil {
 		return err
 	}
-	if c.aside {
-		if err := os.Rename(place, place+editedSuffix); err != nil {
+	if c.aside != "" {
+		if err := os.Rename(place, o.place(c.aside)); err != nil {
 			return err
 		}
 		step()
