@@ -227,7 +227,11 @@ func (t *tail) lost(b *buffers, reason string) error {
 		after = e.time
 	}
 	line := gapLine(t.state.Time, after, reason)
-	if torn, err := t.endsTorn(); err == nil && torn {
+	torn, err := t.endsTorn()
+	if errors.Is(err, errMoved) {
+		return err // what was lost is found again, from the new place on
+	}
+	if err == nil && torn {
 		line = append([]byte{'\n'}, line...)
 	}
 	t.follower.gaps.Add(1)

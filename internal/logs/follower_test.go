@@ -182,6 +182,55 @@ func TestRenamedBackOverTheNewFile(t *testing.T) {
 	}
 }
 
+// Where the tail meets damage first, it finds the other file while it writes of that.
+func TestRenamedBackBeforeDamage(t *testing.T) {
+	for range 20 {
+		n := newNode(t)
+		n.engine.start()
+		n.engine.log("stdout", "one", 0)
+		f, stop := n.follow()
+		await(t, n.path, n.engine.want())
+		n.engine.must(os.Rename(n.path, n.path+".1"))
+		if err := f.Reopen(patience(t), "c1"); err != nil {
+			t.Fatal(err)
+		}
+		n.engine.log("stdout", "two", 0)
+		await(t, n.path, n.engine.lines[1])
+		torn := n.engine.next("stdout", "torn", 0)
+		whole := n.engine.next("stdout", "three", 0)
+		n.engine.lines = append(n.engine.lines, fmt.Sprintf("%s stdout F three\n", n.engine.now()))
+		n.engine.must(os.Rename(n.path+".1", n.path))
+		n.engine.write(append(torn[:10:10], whole...))
+		n.drain(f)
+		stop()
+		got := text(t, n.path)
+		if gap.FindString(got) == "" {
+			t.Errorf("no line tells of the damage: %q", got)
+		}
+		same(t, gap.ReplaceAllString(got, ""), n.engine.want())
+	}
+}
+
+// A container that ended while no daemon ran, and of whose output nothing is left to append,
+// is not behind.
+func TestEndedMeanwhileIsNotBehind(t *testing.T) {
+	n := newNode(t)
+	n.engine.start()
+	n.engine.log("stdout", "one", 0)
+	n.source.Running = true
+	_, stop := n.follow()
+	await(t, n.path, n.engine.want())
+	stop()
+	n.source.Running = false
+	f, stop := n.follow()
+	defer stop()
+	n.drain(f)
+	if got := f.Stats(); got.Behind != 0 || got.Lag != 0 {
+		t.Errorf("stats %+v", got)
+	}
+	same(t, text(t, n.path), n.engine.want())
+}
+
 func TestLateRequestDoesNotReopen(t *testing.T) {
 	n := newNode(t)
 	n.engine.start()

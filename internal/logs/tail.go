@@ -116,6 +116,7 @@ func (t *tail) run(ctx context.Context) {
 		}
 		if err == nil && result == complete {
 			if err = t.finish(); err == nil {
+				t.noteBehind(false)
 				return
 			}
 		}
