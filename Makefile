@@ -176,6 +176,7 @@ bin/promtool: tools/promtool/go.mod tools/promtool/go.sum
 .PHONY: test-rules
 test-rules: bin/promtool ## Check the alert rules in contrib/ by promtool (which takes minutes to build), and run their tests
 	bin/promtool check config contrib/prometheus/scrape.yml
+	bin/promtool check config --agent contrib/prometheus/scrape.yml
 	bin/promtool check rules contrib/prometheus/mascri.rules.yml
 	bin/promtool test rules contrib/prometheus/mascri.rules.test.yml
 

@@ -263,6 +263,13 @@ func TestStuckContainer(t *testing.T) {
 		if src.inspects > 60 {
 			t.Errorf("%d inspects in an hour", src.inspects)
 		}
+		before := src.inspects
+		src.mu.Unlock()
+		time.Sleep(10 * time.Hour) // 120 resyncs of both, and as many times the stuck one alone
+		src.mu.Lock()
+		if n := src.inspects - before; n > 370 {
+			t.Errorf("%d inspects in ten hours", n)
+		}
 		src.stuck = ""
 		src.mu.Unlock()
 		time.Sleep(6 * time.Minute)

@@ -107,7 +107,7 @@ func (x *Index) again(ctx context.Context, q *queue, err error) {
 		return
 	}
 	x.opts.Logger.Warn("reading the engine's containers failed; trying again", "error", err)
-	time.AfterFunc(retryMost, q.addAll)
+	q.later("", retryMost, q.addAll)
 }
 
 func (x *Index) list(ctx context.Context) ([]string, error) {
@@ -168,10 +168,11 @@ type queue struct {
 	ids   map[string]bool
 	all   bool
 	waits map[string]time.Duration // of ids that failed, until they are tried again
+	due   map[string]bool          // ids that are added after a while; "": all
 }
 
 func newQueue() *queue {
-	return &queue{wake: make(chan struct{}, 1), ids: map[string]bool{}, waits: map[string]time.Duration{}}
+	return &queue{wake: make(chan struct{}, 1), ids: map[string]bool{}, waits: map[string]time.Duration{}, due: map[string]bool{}}
 }
 
 // retry adds an id that failed after a while, which doubles with each failure.
@@ -180,8 +181,25 @@ func (q *queue) retry(id string) (wait time.Duration) {
 	wait = min(max(retryFirst, 2*q.waits[id]), resyncEvery)
 	q.waits[id] = wait
 	q.mu.Unlock()
-	time.AfterFunc(wait, func() { q.add(id) })
+	q.later(id, wait, func() { q.add(id) })
 	return wait
+}
+
+// later calls add after a while, unless that is under way for this id: what hangs must not be
+// tried the more often the longer it does.
+func (q *queue) later(id string, wait time.Duration, add func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.due[id] {
+		return
+	}
+	q.due[id] = true
+	time.AfterFunc(wait, func() {
+		q.mu.Lock()
+		delete(q.due, id)
+		q.mu.Unlock()
+		add()
+	})
 }
 
 // forgive forgets an id's failures.
