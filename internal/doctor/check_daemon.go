@@ -16,13 +16,13 @@ func checkDaemon(s seen) []Result {
 	d := s.daemon
 	switch {
 	case errors.Is(d.statErr, fs.ErrNotExist):
-		return []Result{{check, Warn, "does not run: there is no socket " + d.socket, "start it: mascri serve"}}
+		return []Result{{check, Warn, "does not run: there is no socket " + d.socket, start(s, "start")}}
 	case d.statErr != nil:
 		return []Result{{check, Fail, d.statErr.Error(), "set socket to a path that can be used"}}
 	case d.mode.Type() != fs.ModeSocket:
 		return []Result{{check, Fail, d.socket + " is no socket", "remove it, or set socket to another path"}}
 	case d.err != nil:
-		return []Result{{check, Fail, fmt.Sprintf("no answer at %s within %v: %v", d.socket, daemonLimit, d.err), "start it anew: mascri serve"}}
+		return []Result{{check, Fail, fmt.Sprintf("no answer at %s within %v: %v", d.socket, daemonLimit, d.err), start(s, "restart")}}
 	case d.name != runtimeName:
 		return []Result{{check, Fail, fmt.Sprintf("%s is the socket of another runtime, %s %s", d.socket, d.name, d.version), "set socket to another path"}}
 	}
@@ -49,4 +49,13 @@ func checkDaemon(s seen) []Result {
 		results = append(results, Result{"metrics", OK, fmt.Sprintf("served at http://%s/metrics", d.metrics.Address), ""})
 	}
 	return results
+}
+
+// start tells how the daemon is started, or restarted: where systemd has its socket, no other
+// could listen there.
+func start(s seen, verb string) string {
+	if s.unit {
+		return "systemctl " + verb + " mascri.service; why it ended: journalctl --unit mascri.service"
+	}
+	return map[string]string{"start": "start it: mascri serve", "restart": "end it and start it anew: mascri serve"}[verb]
 }

@@ -86,11 +86,12 @@ func checkIPv6(s seen) []Result {
 	return results
 }
 
-// lostUplinks are those whose IPv6 default route a node that forwards would lose.
+// lostUplinks are those whose IPv6 default route a node that forwards would lose. With accept_ra
+// 0, the route is not of the kernel's but of a daemon such as systemd-networkd, which keeps it.
 func (k kernel) lostUplinks() []uplink {
 	var lost []uplink
 	for _, u := range k.uplinks {
-		if ra, ok := k.sysctls[acceptRA(u.link)]; u.ipv6 && u.byRouter && ok && ra != "2" {
+		if ra := k.sysctls[acceptRA(u.link)]; u.ipv6 && u.byRouter && ra == "1" {
 			lost = append(lost, u)
 		}
 	}

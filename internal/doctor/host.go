@@ -20,6 +20,9 @@ import (
 func (s *seen) lookAtHost() {
 	s.euid = os.Geteuid()
 	s.systemd = exists("/run/systemd/system") // as sd_booted(3) tells
+	for _, dir := range []string{"/etc", "/usr/lib", "/lib"} {
+		s.unit = s.unit || s.systemd && exists(dir+"/systemd/system/mascri.service")
+	}
 	s.ipv6 = exists("/proc/sys/net/ipv6/conf/all/forwarding")
 	s.addresses = addresses()
 	s.kernel = lookAtKernel()

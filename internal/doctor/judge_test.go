@@ -327,6 +327,11 @@ func TestVerdicts(t *testing.T) {
 			s.ipv6 = false
 		}, "IPv6", []string{
 			"fail: the network has an IPv6 subnet, and the kernel has no IPv6 | boot without ipv6.disable=1, or take the subnet out of the CNI config"}},
+		{"a default route from a router, by way of a daemon of the node's", func(s *seen) {
+			s.network.Subnets = append(s.network.Subnets, "fd00::/64")
+			s.kernel.uplinks = append(s.kernel.uplinks, uplink{link: "eth0.7", ipv6: true, byRouter: true})
+			s.kernel.sysctls[acceptRA("eth0.7")] = "0"
+		}, "IPv6", []string{"ok: pods and node have IPv6"}},
 		{"a default route from a router", func(s *seen) {
 			s.network.Subnets = append(s.network.Subnets, "fd00::/64")
 			s.kernel.uplinks = append(s.kernel.uplinks, uplink{link: "eth0.7", ipv6: true, byRouter: true})
@@ -394,7 +399,9 @@ func TestVerdicts(t *testing.T) {
 		{"file in the socket's place", func(s *seen) { s.daemon.mode = 0o644 }, "daemon", []string{
 			"fail: /run/mascri/mascri.sock is no socket | remove it, or set socket to another path"}},
 		{"daemon hangs", func(s *seen) { s.daemon.err = errors.New("deadline exceeded") }, "daemon", []string{
-			"fail: no answer at /run/mascri/mascri.sock within 2s: deadline exceeded | start it anew: mascri serve"}},
+			"fail: no answer at /run/mascri/mascri.sock within 2s: deadline exceeded | end it and start it anew: mascri serve"}},
+		{"daemon of systemd's hangs", func(s *seen) { s.daemon.err, s.unit = errors.New("deadline exceeded"), true }, "daemon", []string{
+			"fail: no answer at /run/mascri/mascri.sock within 2s: deadline exceeded | systemctl restart mascri.service; why it ended: journalctl --unit mascri.service"}},
 		{"another runtime's socket", func(s *seen) { s.daemon.name, s.daemon.version = "containerd", "2.1.9" }, "daemon", []string{
 			"fail: /run/mascri/mascri.sock is the socket of another runtime, containerd 2.1.9 | set socket to another path"}},
 		{"socket open to all, network not ready", func(s *seen) {

@@ -54,6 +54,7 @@ type seen struct {
 	engine     pod.EngineFacts
 	engineErr  error
 	systemd    bool // systemd is the init of this machine
+	unit       bool // and has a unit of the daemon
 
 	oomFloor      int
 	oomRestricted bool

@@ -45,8 +45,9 @@ var (
 		{regexp.MustCompile(`\bgh[pousr]_[A-Za-z0-9]{20,}`), removed},
 		// The token in the address of an exec, attach or port-forward.
 		{regexp.MustCompile(`(/(?:exec|attach|portforward)/)[A-Za-z0-9_-]+`), "${1}" + removed},
-		// name=value, name: value, "name": "value", with the quotes escaped or not, --name value.
-		{regexp.MustCompile(`(?i)((?:` + secretName + `)[\w.-]*\\*["']?\s*[:=]\s*)(\\*"(?:[^"\\]|\\[^"])*\\*"|'[^']*'|[^\s,;"'\\}\]&]+)`), "${1}" + removed},
+		// name=value, name: value, "name": "value", with the quotes escaped or not, --name value. A line
+		// may have been cut off before the closing quote.
+		{regexp.MustCompile(`(?i)((?:` + secretName + `)[\w.-]*\\*["']?\s*[:=]\s*)(\\"(?:[^"\\\n]|\\\\\\"|\\[^"\n])*(?:\\")?|"(?:[^"\\\n]|\\.)*"?|\\+"(?:[^"\\\n]|\\[^"\n])*(?:\\+")?|'[^'\n]*'?|[^\s"'\\]+)`), "${1}" + removed},
 		{regexp.MustCompile(`(?i)(--?[\w-]*(?:` + secretName + `)[\w-]*\s+)[^\s-]\S*`), "${1}" + removed},
 	}
 )

@@ -16,6 +16,12 @@ func TestSecretsAreRemoved(t *testing.T) {
 	for name, text := range map[string]string{
 		"an address":                   `msg="pull" image=https://user:pl4nted@registry.example.com/v2/`,
 		"an address with @":            `proxy http://user:p@ss-pl4nted@proxy:3128/`,
+		"a password with a comma":      `password=Tr0ub4dor,pl4nted next=1`,
+		"a password with a semicolon":  `DB_PASSWORD=a;pl4nted`,
+		"a token with an ampersand":    `token=&pl4nted`,
+		"a quote in a password":        `msg="x" password="ab\"cd pl4nted"`,
+		"a quote in an escaped one":    `{"msg": "password=\"ab\\\"cd pl4nted\"", cut`,
+		"a line that was cut":          `password="ab pl4nted`,
 		"a logged password":            `level=info msg=x password=pl4nted next=1`,
 		"a quoted one":                 `db_password: "pl4nted with spaces"`,
 		"one in single quotes":         `PASSWORD='pl4nted x'`,
