@@ -62,11 +62,11 @@ $(PAUSE): image/pause.c
 
 $(IP): tools/image/go.mod tools/image/go.sum
 	@echo "$@ (u-root $(call pinned,image,github.com/u-root/u-root))"
-	@$(call build,tools/image) -ldflags '$(STRIP)' -o $(CURDIR)/$@ tool
+	@$(call build,tools/image) -ldflags '$(STRIP)' -o "$(CURDIR)/$@" tool
 
 $(BIN)/crictl: tools/cri/go.mod tools/cri/go.sum
 	@echo "$@ $(call pinned,cri,sigs.k8s.io/cri-tools)"
-	@$(call build,tools/cri) -o $(CURDIR)/$@ \
+	@$(call build,tools/cri) -o "$(CURDIR)/$@" \
 		-ldflags '$(STRIP) -X sigs.k8s.io/cri-tools/pkg/version.Version=$(call pinned,cri,sigs.k8s.io/cri-tools)' tool
 
 # Every plugin that tools/cni names. They are built into a new directory, so that
@@ -75,7 +75,7 @@ CNI := github.com/containernetworking/plugins
 $(BIN)/cni: tools/cni/go.mod tools/cni/go.sum
 	@echo "$@ $(call pinned,cni,$(CNI))"
 	@rm -rf $@ $@.new && mkdir -p $@.new
-	@$(call build,tools/cni) -o $(CURDIR)/$@.new/ \
+	@$(call build,tools/cni) -o "$(CURDIR)/$@.new/" \
 		-ldflags '$(STRIP) -X $(CNI)/pkg/utils/buildversion.BuildVersion=$(call pinned,cni,$(CNI))' tool
 	@mv $@.new $@
 
@@ -91,6 +91,7 @@ image: build ## Build the container image "mascri", for machines that run nothin
 
 .PHONY: release
 release: ## Make archives, packages, bills of materials and checksums for amd64 and arm64, into out/release/
+	@rm -rf out/release
 	@contrib/packages/release.sh $(VERSION) out/release
 
 .PHONY: clean
@@ -126,7 +127,7 @@ test-kubelet: deps build bin/kubelet bin/kubelet-stream ## Run a real kubelet on
 # A test binary, which go knows no "tool" for.
 bin/critest: tools/cri/go.mod tools/cri/go.sum
 	@echo "$@ $(call pinned,cri,sigs.k8s.io/cri-tools)"
-	@CGO_ENABLED=0 GOARCH=$(HOSTARCH) go test -C tools/cri -c -buildvcs=false -trimpath -o $(CURDIR)/$@ \
+	@CGO_ENABLED=0 GOARCH=$(HOSTARCH) go test -C tools/cri -c -buildvcs=false -trimpath -o "$(CURDIR)/$@" \
 		-ldflags '$(STRIP) -X sigs.k8s.io/cri-tools/pkg/version.Version=$(call pinned,cri,sigs.k8s.io/cri-tools)' \
 		sigs.k8s.io/cri-tools/cmd/critest
 
@@ -134,17 +135,17 @@ bin/critest: tools/cri/go.mod tools/cri/go.sum
 KUBELET_VERSION := k8s.io/component-base/version
 bin/kubelet: tools/kubelet/go.mod tools/kubelet/go.sum
 	@echo "$@ $(call pinned,kubelet,k8s.io/kubernetes)"
-	@GOARCH=$(HOSTARCH) $(call build,tools/kubelet) -o $(CURDIR)/$@ \
+	@GOARCH=$(HOSTARCH) $(call build,tools/kubelet) -o "$(CURDIR)/$@" \
 		-ldflags '$(STRIP) -X $(KUBELET_VERSION).gitVersion=$(call pinned,kubelet,k8s.io/kubernetes)' tool
 
 # kubectl's code for exec, attach and port-forward, which needs the same modules.
 bin/kubelet-stream: tools/kubelet/go.mod tools/kubelet/go.sum tools/kubelet/stream/main.go
 	@echo "$@"
-	@GOARCH=$(HOSTARCH) $(call build,tools/kubelet) -ldflags '$(STRIP)' -o $(CURDIR)/$@ ./stream
+	@GOARCH=$(HOSTARCH) $(call build,tools/kubelet) -ldflags '$(STRIP)' -o "$(CURDIR)/$@" ./stream
 
 $(LINT): tools/lint/go.mod tools/lint/go.sum
 	@echo "$@"
-	@GOARCH=$(HOSTARCH) $(call build,tools/lint) -ldflags '$(STRIP)' -o $(CURDIR)/$@ tool
+	@GOARCH=$(HOSTARCH) $(call build,tools/lint) -ldflags '$(STRIP)' -o "$(CURDIR)/$@" tool
 
 .PHONY: lint
 lint: $(LINT) ## Run the linters
@@ -159,7 +160,7 @@ fuzz: build ## Let each fuzz target look for new inputs for a minute (TIME=10m f
 
 bin/govulncheck: tools/vuln/go.mod tools/vuln/go.sum
 	@echo "$@ $(call pinned,vuln,golang.org/x/vuln)"
-	@GOARCH=$(HOSTARCH) $(call build,tools/vuln) -ldflags '$(STRIP)' -o $(CURDIR)/$@ tool
+	@GOARCH=$(HOSTARCH) $(call build,tools/vuln) -ldflags '$(STRIP)' -o "$(CURDIR)/$@" tool
 
 # The database is asked over the network (VULNDB for another): not part of the tests.
 VULNDB ?= https://vuln.go.dev
@@ -171,7 +172,7 @@ vuln: bin/govulncheck ## Look for known vulnerabilities in what the binary calls
 # Prometheus' own judge of the alert rules, without its service discoveries: they are half of it.
 bin/promtool: tools/promtool/go.mod tools/promtool/go.sum
 	@echo "$@ $(call pinned,promtool,github.com/prometheus/prometheus)"
-	@GOARCH=$(HOSTARCH) $(call build,tools/promtool) -tags remove_all_sd -ldflags '$(STRIP)' -o $(CURDIR)/$@ tool
+	@GOARCH=$(HOSTARCH) $(call build,tools/promtool) -tags remove_all_sd -ldflags '$(STRIP)' -o "$(CURDIR)/$@" tool
 
 .PHONY: test-rules
 test-rules: bin/promtool ## Check the alert rules in contrib/ by promtool (which takes minutes to build), and run their tests

@@ -39,7 +39,7 @@ failed() {
 	if [ -n "${KEEP:-}" ]; then
 		echo "left as it is; \"test/demo.sh clean\" removes it" >&2
 	else
-		clean || true
+		clean || echo "not all could be removed; \"test/demo.sh clean\" tries again" >&2
 	fi
 	exit 1
 }
@@ -207,7 +207,7 @@ containers() {
 	step "A container in each, of an image just built; no registry has it"
 	local hello server got busybox
 	busybox=$(realpath "$(command -v busybox)")
-	docker images -q hello:1 | grep -q . || touch "$work/own.image"
+	docker images -q --no-trunc hello:1 >"$work/hello" # yours, if there is one
 	[ -e "$logs/hello" ] || touch "$work/own.logs"
 	tar -c -C "$(dirname "$busybox")" --transform 's/.*busybox.*/busybox/' "$(basename "$busybox")" -C "$root/examples/hello" Dockerfile |
 		DOCKER_BUILDKIT=0 docker build --quiet --tag hello:1 - >/dev/null 2>"$work/build.log" || { cat "$work/build.log" >&2; false; }
@@ -249,8 +249,18 @@ remove_pods() {
 	for ip in "${web_ip:-}" "${client_ip:-}"; do
 		[ -z "$ip" ] || [ -z "$(find /var/lib/cni/networks -name "$ip" 2>/dev/null)" ] || left+=("reservation of $ip")
 	done
-	rm -f "$work/pods" "$work/netns"
 	[ ${#left[@]} = 0 ] || fail "left behind: ${left[*]}"
+	rm -f "$work/pods" "$work/netns"
+}
+
+# remove_image removes the demo's image, and gives its name back to what had it before.
+remove_image() {
+	local before now
+	[ -e "$work/hello" ] || return 0
+	before=$(cat "$work/hello") now=$(docker images -q --no-trunc hello:1)
+	[ -n "$now" ] && [ "$now" != "$before" ] || return 0
+	docker rmi hello:1 >/dev/null
+	[ -z "$before" ] || docker tag "$before" hello:1
 }
 
 # remove_rules removes the forwarding rules of this demo's daemon.
@@ -264,13 +274,13 @@ remove_rules() {
 
 clean() {
 	[ -d "$work" ] || return 0
-	[ ! -S "$socket" ] || remove_pods
+	[ ! -S "$socket" ] || remove_pods || return 1 # its records are what takes them off the network
 	stop mascri
 	remove_rules
 	if [ -e "$work/images" ]; then
 		comm -13 <(sort "$work/images") <(docker images -q 'localhost/mascri/sandbox' | sort) | xargs -r docker rmi >/dev/null
 	fi
-	[ ! -e "$work/own.image" ] || docker rmi hello:1 >/dev/null
+	remove_image
 	[ ! -e "$work/own.logs" ] || rm -rf "$logs"
 	[ ! -e "$work/own.config" ] || rm -f "$example"
 	[ ! -e "$work/own.conf_dir" ] || rmdir "$conf_dir" "$(dirname "$conf_dir")" 2>/dev/null || true

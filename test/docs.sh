@@ -6,6 +6,7 @@
 # begins in an empty directory. It is for private.sh. To git, the project's address is
 # this tree as it is, with what is not committed yet.
 set -euo pipefail
+[ -n "${MASCRI_PRIVATE:-}" ] || { echo "docs.sh: it changes the machine that it runs on; run test/private.sh test/docs.sh" >&2; exit 2; }
 root=$(dirname "$(dirname "$(realpath "$0")")")
 work=/run/docs # gone with the namespace
 mkdir -p $work/{root,source,home,base}

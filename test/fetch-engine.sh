@@ -8,6 +8,10 @@ set -euo pipefail
 dir=$(realpath -m "${1:?fetch-engine.sh DIR}")
 . "$(dirname "$(realpath "$0")")/debian.sh"
 is_debian || { echo "Docker Engine 28 for the tests is taken from Debian's packages, and this machine is not one of Debian's" >&2; exit 3; }
+if [ -e "$dir" ] && [ ! -x "$dir/usr/sbin/dockerd" ] && [ -n "$(ls -A "$dir")" ]; then
+	echo "fetch-engine.sh: $dir has other things in it; name a directory that does not exist" >&2
+	exit 2
+fi
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT

@@ -4,6 +4,7 @@
 # engine where it is in Docker Desktop's VM: no mount is shared there.
 set -Eeuo pipefail
 root=$(dirname "$(dirname "$(realpath "$0")")")
+[ "$root" = /payload ] || { echo "image.sh: it is for the VM alone: test/vm.sh image" >&2; exit 2; }
 cd "$root"
 trap 'echo "error: line $LINENO failed: $BASH_COMMAND" >&2; docker logs mascri 2>&1 | tail -n 15 >&2' ERR
 

@@ -3,6 +3,7 @@
 # that, and takes MasCRI off again. It is for the VM, whose systemd runs it at each boot.
 set -Eeuo pipefail
 root=$(dirname "$(dirname "$(realpath "$0")")")
+[ "$root" = /payload ] || { echo "install.sh: it is for the VM alone: test/vm.sh install" >&2; exit 2; }
 notes=/var/tmp/install-test # outlives the reboot
 installed=/usr/local/bin/mascri
 trap 'echo "error: line $LINENO failed: $BASH_COMMAND" >&2; systemctl status --no-pager mascri.socket mascri.service docker.service | grep -vE "CGroup|─" >&2; journalctl --no-pager -u mascri -n 40 >&2' ERR

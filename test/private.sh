@@ -32,5 +32,6 @@ ip link set lo up
 # A new network namespace takes this over from the first.
 echo 0 | tee /proc/sys/net/ipv4/ip_forward > /proc/sys/net/ipv6/conf/all/forwarding
 
+export MASCRI_PRIVATE=1 # for scripts that are for nowhere else
 # Not exec: the first process of a pid namespace has to reap what falls to it.
 "$@"

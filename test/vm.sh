@@ -52,7 +52,8 @@ build() {
 	local tree=$dir/tree packages
 	packages=systemd,systemd-sysv,dbus,udev,kmod,util-linux,mount,procps,linux-image-cloud-amd64
 	packages+=,docker.io,docker-cli,containerd,runc,iptables,nftables,iproute2,busybox-static
-	rm -rf "$dir" && mkdir -p "$dir"
+	mkdir -p "$dir"
+	rm -rf "$dir"/{tree,initrd,initrd.gz,vmlinuz,root.img,root.img.new,base.tar}
 	echo "vm: installing Debian $suite into a directory"
 	bootstrap directory minbase $packages "$tree"
 	echo "vm: making its disk"

@@ -71,10 +71,7 @@ func capturePod(cmd *cobra.Command, options capture.Options, told captured, outp
 	w, tell := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	switch {
 	case told.File != "":
-		f, err := os.OpenFile(told.File, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-		if err != nil {
-			return err
-		}
+		f := &lateFile{path: told.File}
 		defer func() { err = errors.Join(err, f.Close()) }()
 		w, tell = f, cmd.OutOrStdout()
 	case isTerminal(w):
@@ -93,4 +90,27 @@ func capturePod(cmd *cobra.Command, options capture.Options, told captured, outp
 func (c captured) writeText(w io.Writer) error {
 	_, err := fmt.Fprintf(w, "%s: %d packets, %d bytes to %s; %d dropped for lack of room\n", c.Pod, c.Packets, c.Bytes, cmp.Or(c.File, "standard output"), c.Dropped)
 	return err
+}
+
+// lateFile is a file that is replaced once there is something to write.
+type lateFile struct {
+	path string
+	file *os.File
+}
+
+func (f *lateFile) Write(data []byte) (int, error) {
+	if f.file == nil {
+		var err error
+		if f.file, err = os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+			return 0, err
+		}
+	}
+	return f.file.Write(data)
+}
+
+func (f *lateFile) Close() error {
+	if f.file == nil {
+		return nil
+	}
+	return f.file.Close()
 }

@@ -8,6 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$(realpath "$0")")/../.."
 version=$1 out=$(realpath -m "$2")
+[ -z "$(ls -A "$out" 2>/dev/null)" ] || { echo "release.sh: $out has something in it; name a directory that does not exist" >&2; exit 2; }
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -c safe.directory="$PWD" log -1 --format=%ct)} LC_ALL=C TZ=UTC
 umask 022
 mkdir -p out
@@ -45,7 +46,7 @@ package() {
 	"$work/tools/nfpm" package --config "$work/nfpm.yaml" --packager "$1" --target "$out/mascri_${version}_linux_$2.$1" >/dev/null
 }
 
-rm -rf "$out" && mkdir -p "$out"
+mkdir -p "$out"
 for arch in amd64 arm64; do
 	make --no-print-directory GOARCH=$arch BIN="$work/$arch" VERSION="$version" "$work/$arch/mascri" "$work/$arch/cni"
 done

@@ -17,6 +17,9 @@ import (
 // closing NUL.
 const maxSocketPath = 107
 
+// maxOwnSocketPath leaves room for the name that the daemon's socket has while it is made.
+const maxOwnSocketPath = maxSocketPath - len(".new")
+
 func checkPath(path string) error {
 	switch {
 	case path == "":
@@ -29,15 +32,15 @@ func checkPath(path string) error {
 	return nil
 }
 
-func checkSocket(path string) error {
+func checkSocket(path string, most int) error {
 	if rest, ok := strings.CutPrefix(path, "unix://"); ok {
 		return fmt.Errorf("%q is a URL: write the path alone, %q", path, rest)
 	}
 	if err := checkPath(path); err != nil {
 		return err
 	}
-	if len(path) > maxSocketPath {
-		return fmt.Errorf("path has %d bytes, and a socket's may have %d: choose a shorter one", len(path), maxSocketPath)
+	if len(path) > most {
+		return fmt.Errorf("path has %d bytes, and a socket's may have %d: choose a shorter one", len(path), most)
 	}
 	return nil
 }
@@ -48,7 +51,7 @@ func checkEngineHost(host string) error {
 		return fmt.Errorf("%q is not a unix socket: write unix:///path/to/docker.sock; "+
 			"an engine behind tcp or ssh has other files and network namespaces than this machine", host)
 	}
-	if err := checkSocket(path); err != nil {
+	if err := checkSocket(path, maxSocketPath); err != nil {
 		return fmt.Errorf("after unix://, %w", err)
 	}
 	return nil

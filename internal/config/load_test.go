@@ -141,7 +141,7 @@ func TestErrorsNameThePlaceAndTheFix(t *testing.T) {
 		{"empty path", "state_dir = ''\n", "1:1: state_dir: is empty: write an absolute path"},
 		{"NUL in a path", `state_dir = "/a\u0000b"`, `1:1: state_dir: "/a\x00b" contains a NUL byte, which no path may`},
 		{"socket as a URL", "socket = 'unix:///run/a'\n", `1:1: socket: "unix:///run/a" is a URL: write the path alone, "/run/a"`},
-		{"socket path too long", "socket = '" + long(108) + "'\n", "1:1: socket: path has 108 bytes, and a socket's may have 107: choose a shorter one"},
+		{"socket path too long", "socket = '" + long(104) + "'\n", "1:1: socket: path has 104 bytes, and a socket's may have 103: choose a shorter one"},
 		{"unknown log level", "log_level = 'INFO'\n", `1:1: log_level: "INFO" is no log level: write debug, info, warn or error`},
 		{"image with a space", "sandbox_image = 'a b'\n", `1:1: sandbox_image: "a b" is no image name: invalid reference format`},
 		{
@@ -220,7 +220,7 @@ func TestWrongValueThatIsReplacedDoesNoHarm(t *testing.T) {
 
 func TestLimitsAreAllowed(t *testing.T) {
 	dir := writeFiles(t, map[string]string{
-		"config.toml": "socket = '" + long(107) + "'\nsandbox_image = 'sha256:" + strings.Repeat("a", 64) + "'\n",
+		"config.toml": "socket = '" + long(103) + "'\nsandbox_image = 'sha256:" + strings.Repeat("a", 64) + "'\n",
 	})
 	if _, err := Load(dir + "/config.toml"); err != nil {
 		t.Error(err)

@@ -26,10 +26,10 @@ func daemonOptions() []option {
 		{
 			key: "socket", flag: "socket",
 			usage: "socket that the kubelet and crictl talk to",
-			doc:   "The socket belongs to root and has mode 0660. Its path has at most 107 bytes.",
+			doc:   "The socket belongs to root and has mode 0660. Its path has at most 103 bytes.",
 			after: "for all clients: change the kubelet's `containerRuntimeEndpoint`, too",
 			field: func(c *Config) any { return &c.Socket },
-			check: func(c Config) error { return checkSocket(c.Socket) },
+			check: func(c Config) error { return checkSocket(c.Socket, maxOwnSocketPath) },
 		},
 		{
 			key: "state_dir", flag: "state-dir",
