@@ -26,6 +26,11 @@ func New(o Options) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
+	if unit := o.packaged(); unit != "" {
+		if _, twice := m.entry(programPath); twice {
+			return Plan{}, fmt.Errorf("mascri is there twice: that of an earlier mascri install goes before the package's (%s); run \"mascri uninstall\" first", unit)
+		}
+	}
 	files, notes, err := o.wanted()
 	if err != nil {
 		return Plan{}, err

@@ -305,6 +305,22 @@ func TestUninstallKeepsEditsOfEachTime(t *testing.T) {
 	same(t, "after uninstall", before, tree(t, root))
 }
 
+// A package that comes later would be hidden by what install made.
+func TestPackageAfterInstallIsRefused(t *testing.T) {
+	root := machine(t)
+	before := tree(t, root)
+	must(t, do("install", root, nil))
+	write(t, root+"/usr/lib/systemd/system/mascri.service", "")
+	if _, err := install.New(options(root)); err == nil || !strings.Contains(err.Error(), "mascri is there twice") {
+		t.Errorf("install again: %v", err)
+	}
+	must(t, do("uninstall", root, nil))
+	must(t, do("install", root, nil)) // the rest of it
+	must(t, do("uninstall", root, nil))
+	must(t, os.RemoveAll(root+"/usr"))
+	same(t, "after all", before, tree(t, root))
+}
+
 // Whichever step a kill -9 comes at, install and uninstall end right when they are run next.
 func TestKilledAtEachStep(t *testing.T) {
 	reference := machine(t)
