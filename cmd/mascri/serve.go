@@ -55,6 +55,9 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer lock.Close()
+	if err := refuseNewer(cfg.StateDir); err != nil {
+		return err
+	}
 	d, err := newDaemon(cfg, log)
 	if err != nil {
 		return err

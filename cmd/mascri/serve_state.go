@@ -9,16 +9,14 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mascri/mascri/internal/cri"
 	"github.com/mascri/mascri/internal/durable"
+	"github.com/mascri/mascri/internal/logs"
+	"github.com/mascri/mascri/internal/network/defaultnet"
 )
-
-// lockPatience is how long the lock of a daemon that was killed may outlive it: what it was
-// just starting, such as a plugin, holds it until it runs a program of its own.
-const lockPatience = 5 * time.Second
 
 // lockState makes the state directory and takes it for this process until the
 // process ends: two daemons on one state would undo each other's work.
@@ -30,12 +28,7 @@ func lockState(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	for end := time.Now().Add(lockPatience); errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(end); {
-		time.Sleep(lockPatience / 100)
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	}
-	if err != nil {
+	if err := durable.Lock(f); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("state directory %s is in use by another mascri serve; stop that one, or give this one a --state-dir and a --socket of its own", dir)
@@ -71,4 +64,20 @@ func instanceID(dir string) (string, error) {
 		return "", fmt.Errorf("instance id: %w", err)
 	}
 	return id, nil
+}
+
+// refuseNewer keeps this build off a state directory that a later version has written to,
+// where it would write over what it does not understand. The network's records it leaves
+// to the network, which reads them all at the start.
+func refuseNewer(dir string) error {
+	for pattern, build := range map[string]int{
+		"default-network.json": defaultnet.StateVersion,
+		"logs/*":               logs.StateVersion,
+		"updates/*.json":       cri.UpdateVersion,
+	} {
+		if err := durable.RefuseNewer(filepath.Join(dir, pattern), build); err != nil {
+			return err
+		}
+	}
+	return nil
 }

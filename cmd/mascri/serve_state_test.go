@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/mascri/mascri/internal/durable"
 )
 
 // A daemon that is killed while it starts a plugin leaves a process that has the lock for a
@@ -17,7 +19,7 @@ func TestStateLockOutlivesItsDaemonForAMoment(t *testing.T) {
 			t.Fatal(err)
 		}
 		go func() {
-			time.Sleep(lockPatience / 2)
+			time.Sleep(durable.LockPatience / 2)
 			before.Close()
 		}()
 		after, err := lockState(dir)
@@ -40,7 +42,7 @@ func TestStateIsForOneDaemon(t *testing.T) {
 		if f, err := lockState(dir); err == nil || !strings.Contains(err.Error(), "in use by another mascri serve") {
 			t.Errorf("a second lock: %v, %v", f, err)
 		}
-		if took := time.Since(began); took > lockPatience+time.Second {
+		if took := time.Since(began); took > durable.LockPatience+time.Second {
 			t.Errorf("refused after %v", took)
 		}
 	})

@@ -32,8 +32,12 @@ type update struct {
 	overhead  *cri.LinuxContainerResources
 }
 
+// UpdateVersion is the form of an update's file that this build writes and reads.
+const UpdateVersion = 1
+
 // updateFile is the JSON form.
 type updateFile struct {
+	Version   int             `json:"version"`
 	Resources json.RawMessage `json:"resources,omitempty"`
 	Overhead  json.RawMessage `json:"overhead,omitempty"`
 }
@@ -107,7 +111,7 @@ func (u *updates) load(alive func(id string) bool) error {
 }
 
 func (v update) encode() ([]byte, error) {
-	var file updateFile
+	file := updateFile{Version: UpdateVersion}
 	for _, part := range []struct {
 		from *cri.LinuxContainerResources
 		to   *json.RawMessage
@@ -130,7 +134,7 @@ func readUpdate(path string) (value update, err error) {
 		return value, err
 	}
 	var file updateFile
-	if err := json.Unmarshal(text, &file); err != nil {
+	if err := durable.Unmarshal(text, UpdateVersion, &file); err != nil {
 		return value, err
 	}
 	for _, part := range []struct {

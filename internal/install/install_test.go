@@ -403,7 +403,7 @@ func TestRefused(t *testing.T) {
 			func(root string) error {
 				return errors.Join(os.MkdirAll(root+"/var/lib/mascri", 0o700), os.WriteFile(root+"/var/lib/mascri/install.json", []byte(`{"version": 2}`), 0o600))
 			},
-			"install.json is of version 2, and this mascri knows version 1",
+			"install.json: version 2, this build knows version 1: written by a newer mascri",
 		},
 		"a link out of the root": {
 			func(root string) error {

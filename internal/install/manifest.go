@@ -55,9 +55,13 @@ func Lock(o Options) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = durable.Lock(f)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = errors.New("another mascri install or uninstall is under way; wait for it to end")
+	}
+	if err != nil {
 		f.Close()
-		return nil, errors.New("another mascri install or uninstall is under way; wait for it to end")
+		return nil, err
 	}
 	return f, nil
 }
@@ -73,11 +77,12 @@ func (o Options) loadManifest() (manifest, error) {
 		return manifest{}, err
 	}
 	var m manifest
-	if err := json.Unmarshal(text, &m); err != nil {
-		return manifest{}, fmt.Errorf("%s: %w; it names what was installed: put it back from a backup, or remove those files by hand and then it", path, err)
+	err = durable.Unmarshal(text, manifestVersion, &m)
+	if errors.Is(err, durable.ErrNewer) {
+		return manifest{}, fmt.Errorf("%s: %w", path, err)
 	}
-	if m.Version != manifestVersion {
-		return manifest{}, fmt.Errorf("%s is of version %d, and this mascri knows version %d: use the mascri that wrote it", path, m.Version, manifestVersion)
+	if err != nil {
+		return manifest{}, fmt.Errorf("%s: %w; it names what was installed: put it back from a backup, or remove those files by hand and then it", path, err)
 	}
 	return m, nil
 }

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/mascri/mascri/internal/durable"
 )
 
 const (
-	// stateVersion is the form of state files that this build writes and reads.
-	stateVersion = 1
+	// StateVersion is the form of state files that this build writes and reads.
+	StateVersion = 1
 	// stateSize is the length of a state file: always the same, so that it is written in
 	// place, within one page: SIGKILL can't stop that half way, and a full disk has room.
 	stateSize = 2048
@@ -57,14 +59,15 @@ func readState(f *os.File) (state, bool, error) {
 		return state{}, false, fmt.Errorf("read log state: %w", err)
 	}
 	var s state
-	if json.Unmarshal(text[:n], &s) != nil || s.Version != stateVersion {
-		return state{}, false, nil
+	err = durable.Unmarshal(text[:n], StateVersion, &s)
+	if errors.Is(err, durable.ErrNewer) { // to go on would be to write over it
+		return state{}, false, fmt.Errorf("read log state %s: %w", f.Name(), err)
 	}
-	return s, true, nil
+	return s, err == nil, nil
 }
 
 func writeState(f *os.File, s state) error {
-	s.Version = stateVersion
+	s.Version = StateVersion
 	text, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("encode log state: %w", err)

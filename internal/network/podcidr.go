@@ -17,7 +17,11 @@ import (
 // runtimeFile keeps in the state directory what the kubelet tells only once.
 const runtimeFile = "runtime.json"
 
+// runtimeVersion is the form of that file that this build writes and reads.
+const runtimeVersion = 1
+
 type runtimeState struct {
+	Version  int            `json:"version"`
 	PodCIDRs []netip.Prefix `json:"podCIDRs"`
 }
 
@@ -39,7 +43,7 @@ func (n *Network) SetPodCIDRs(cidrs []netip.Prefix) error {
 }
 
 func (n *Network) keepPodCIDRs(cidrs []netip.Prefix) error {
-	data, err := json.Marshal(runtimeState{PodCIDRs: cidrs})
+	data, err := json.Marshal(runtimeState{Version: runtimeVersion, PodCIDRs: cidrs})
 	if err != nil {
 		return err
 	}
@@ -72,7 +76,11 @@ func loadPodCIDRs(stateDir string) ([]netip.Prefix, error) {
 		return nil, fmt.Errorf("read pod CIDRs: %w", err)
 	}
 	var state runtimeState
-	if err := json.Unmarshal(data, &state); err != nil {
+	err = durable.Unmarshal(data, runtimeVersion, &state)
+	if errors.Is(err, durable.ErrNewer) {
+		return nil, fmt.Errorf("read pod CIDRs: %s: %w", path, err)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("read pod CIDRs: %s: %w; if the node is in no cluster, delete the file", path, err)
 	}
 	return state.PodCIDRs, nil

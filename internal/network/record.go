@@ -21,10 +21,6 @@ import (
 // recordVersion is the form of record files that this build writes and reads.
 const recordVersion = 1
 
-// errNewer is of a record that a later version of MasCRI wrote, which must not be taken for
-// a damaged one: to that version it is whole.
-var errNewer = errors.New("written by a newer mascri: start that one")
-
 // record is an attachment with all that CNI DEL needs. Records are values: one is
 // replaced, never changed, once others can see it.
 type record struct {
@@ -51,14 +47,10 @@ type record struct {
 // be used for CNI DEL.
 func decodeRecord(sandboxID string, data []byte) (record, error) {
 	var rec record
-	if err := json.Unmarshal(data, &rec); err != nil {
+	if err := durable.Unmarshal(data, recordVersion, &rec); err != nil {
 		return record{}, err
 	}
 	switch {
-	case rec.Version > recordVersion:
-		return record{}, fmt.Errorf("version %d, this build knows version %d: %w", rec.Version, recordVersion, errNewer)
-	case rec.Version != recordVersion:
-		return record{}, fmt.Errorf("version %d, this build knows version %d", rec.Version, recordVersion)
 	case rec.SandboxID != sandboxID:
 		return record{}, fmt.Errorf("is that of sandbox %q", rec.SandboxID)
 	case !slices.Contains([]pod.Phase{pod.Attaching, pod.Attached, pod.Detaching, pod.Dirty}, rec.Phase):
@@ -209,7 +201,7 @@ func (n *Network) loadRecord(sandboxID, path string) error {
 		n.records[sandboxID] = rec
 		return nil
 	}
-	if errors.Is(err, errNewer) {
+	if errors.Is(err, durable.ErrNewer) {
 		return fmt.Errorf("attachment record %s: %w", path, err)
 	}
 	return n.quarantine(sandboxID, fmt.Errorf("damaged: %w", err))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/mascri/mascri/internal/durable"
 	"github.com/mascri/mascri/internal/pod"
 )
 
@@ -153,7 +154,7 @@ func TestARecordOfANewerVersionKeepsTheDaemonFromStarting(t *testing.T) {
 	if err := os.WriteFile(path, encode(t, rec), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(n.cfg); !errors.Is(err, errNewer) || !strings.Contains(err.Error(), path) {
+	if _, err := New(n.cfg); !errors.Is(err, durable.ErrNewer) || !strings.Contains(err.Error(), path) {
 		t.Errorf("error is %v", err)
 	}
 	if _, err := os.Stat(path); err != nil {

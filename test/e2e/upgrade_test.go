@@ -111,38 +111,57 @@ func TestUpgradeAndDowngradeWithPodsRunning(t *testing.T) {
 	n.wantWhole(t, 0)
 }
 
-// A downgrade below what wrote the records is refused; the pods run on, and nothing of the
-// records is lost.
+// A downgrade below what wrote the state is refused, whichever file tells; the pods run on, and
+// nothing of the state is lost.
 func TestStateOfANewerVersionIsRefused(t *testing.T) {
-	n := newNode(t, enginetest.Engine28, userConf())
-	s := n.runPod(t, config("web"))
+	n := newNode(t, enginetest.Engine28, nil)
+	b := newBench(t, n)
+	c := b.runContainer(t, b.request("box", "echo line; exec sleep 1000"))
+	if _, err := n.cri.UpdateContainerResources(t.Context(), &cri.UpdateContainerResourcesRequest{ContainerId: c.id, Linux: &cri.LinuxContainerResources{OomScoreAdj: 500}}); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "the line is in the log", func() bool {
+		text, err := os.ReadFile(c.status.GetLogPath())
+		return err == nil && strings.Contains(string(text), "line")
+	})
+	want := n.lives(t, []sandbox{b.pod}, []string{c.id})
 	n.terminate(t)
-	file := filepath.Join(n.state, "attachments", s.id+".json")
-	text, err := os.ReadFile(file)
-	if err != nil {
+	// As a kubelet's would; a node on the default network has none.
+	runtime := filepath.Join(n.state, "runtime.json")
+	if err := os.WriteFile(runtime, []byte(`{"version":1,"podCIDRs":null}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	newer := strings.Replace(string(text), `"version":1`, `"version":2`, 1)
-	if newer == string(text) {
-		t.Fatalf("no version in %s", text)
-	}
-	if err := os.WriteFile(file, []byte(newer), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out := n.wantNoDaemon(t, nil, "--state-dir", n.state, "--socket", n.socket)
-	if !strings.Contains(out, file+": version 2, this build knows version 1: written by a newer mascri") {
-		t.Errorf("it says %q", out)
-	}
-	if left, err := os.ReadFile(file); err != nil || string(left) != newer {
-		t.Errorf("the record: %q, %v", left, err)
-	}
-	if err := os.WriteFile(file, text, 0o600); err != nil { // as by the newer one
-		t.Fatal(err)
+	for _, name := range []string{"attachments/" + b.pod.id + ".json", "runtime.json", "default-network.json", "updates/" + c.id + ".json", "logs/" + c.id} {
+		file := filepath.Join(n.state, name)
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		newer := strings.Replace(string(text), `"version":1`, `"version":2`, 1)
+		if newer == string(text) {
+			t.Fatalf("no version in %s: %s", name, text)
+		}
+		if err := os.WriteFile(file, []byte(newer), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out := n.wantNoDaemon(t, nil, "--state-dir", n.state, "--socket", n.socket)
+		if !strings.Contains(out, file+": version 2, this build knows version 1: written by a newer mascri") {
+			t.Errorf("it says %q", out)
+		}
+		if left, err := os.ReadFile(file); err != nil || string(left) != newer {
+			t.Errorf("%s: %q, %v", name, left, err)
+		}
+		if err := os.WriteFile(file, text, 0o600); err != nil { // as by the newer one
+			t.Fatal(err)
+		}
 	}
 	n.start(t)
-	if got := n.inspect(t, s.id); got.status.GetState() != cri.PodSandboxState_SANDBOX_READY || got.pid(t) != s.pid(t) {
-		t.Errorf("the pod: %v", got.status)
+	if diff := cmp.Diff(want, n.lives(t, []sandbox{b.pod}, []string{c.id})); diff != "" {
+		t.Errorf("the pod (-want +got):\n%s", diff)
 	}
-	n.removePod(t, s.id)
+	if got := n.look(t, c.id).status.GetResources().GetLinux().GetOomScoreAdj(); got != 500 {
+		t.Errorf("its oom_score_adj is %d", got)
+	}
+	n.removePod(t, b.pod.id)
 	n.wantWhole(t, 0)
 }

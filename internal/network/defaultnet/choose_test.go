@@ -1,6 +1,7 @@
 package defaultnet
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/mascri/mascri/internal/durable"
 )
 
 func prefixes(texts ...string) []netip.Prefix {
@@ -144,5 +147,19 @@ func TestState(t *testing.T) {
 	}
 	if err := writeChoice(filepath.Join(file, "below-a-file"), choice{}); err == nil {
 		t.Error("written below a file")
+	}
+	// As it was written when it had no version.
+	if err := os.WriteFile(file, []byte(`{"ipv4":"10.88.0.0/16"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := readChoice(file); err != nil || c.IPv4.String() != "10.88.0.0/16" {
+		t.Errorf("without a version: %+v, %v", c, err)
+	}
+	// What a newer version wrote is not chosen anew.
+	if err := os.WriteFile(file, []byte(`{"version":2,"ipv4":["10.88.0.0/16"]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := readChoice(file); !errors.Is(err, durable.ErrNewer) || errors.Is(err, errCorrupt) || !strings.Contains(err.Error(), file) {
+		t.Errorf("of a newer version: %+v, %v", c, err)
 	}
 }

@@ -10,10 +10,19 @@ import (
 	"github.com/mascri/mascri/internal/durable"
 )
 
+// StateVersion is the form of the state file that this build writes and reads.
+const StateVersion = 1
+
 // choice is what is chosen once and kept in the state file.
 type choice struct {
 	IPv4 netip.Prefix `json:"ipv4"`
 	IPv6 netip.Prefix `json:"ipv6,omitzero"` // zero: the kernel had no IPv6 so far
+}
+
+// stateFile is the JSON form.
+type stateFile struct {
+	Version int `json:"version"`
+	choice
 }
 
 // errCorrupt tells of a state file that can't be used.
@@ -29,10 +38,13 @@ func readChoice(file string) (choice, error) {
 	if err != nil {
 		return choice{}, fmt.Errorf("read state of the default network: %w", err)
 	}
-	var c choice
-	if err := json.Unmarshal(text, &c); err != nil {
+	var state stateFile
+	if err := durable.Unmarshal(text, StateVersion, &state); errors.Is(err, durable.ErrNewer) {
+		return choice{}, fmt.Errorf("%s: %w", file, err)
+	} else if err != nil {
 		return choice{}, fmt.Errorf("%w: %w", errCorrupt, err)
 	}
+	c := state.choice
 	if !validIPv4(c.IPv4) || c.IPv6.IsValid() && !validIPv6(c.IPv6) {
 		return choice{}, fmt.Errorf("%w: subnets %s and %s", errCorrupt, c.IPv4, c.IPv6)
 	}
@@ -46,7 +58,7 @@ func writeChoice(file string, c choice) (err error) {
 			err = fmt.Errorf("write state of the default network: %w", err)
 		}
 	}()
-	text, err := json.Marshal(c)
+	text, err := json.Marshal(stateFile{StateVersion, c})
 	if err != nil {
 		return err
 	}
