@@ -3,11 +3,9 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
@@ -50,6 +48,7 @@ type Engine struct {
 	execs    sync.Map      // ids of execs of this life
 	probes   sync.Map      // names of the containers of looks into images under way
 	layers   sync.Map      // usage of layers, by directory
+	alive    atomic.Int64  // when containerd was last seen to do something, in ns since 1970
 	once     keylock.Locks // what many requests may be the first to need is done by one
 }
 
@@ -64,31 +63,12 @@ type connection struct {
 // can't be parsed.
 func New(options Options) (*Engine, error) {
 	e := &Engine{host: options.Host, instance: options.Instance, sharedShims: options.SharedShims, execsDir: options.ExecsDir, log: options.Logger, observe: options.Observe, oomKills: newOOMKills()}
-	if e.observe == nil {
-		e.observe = func(string, time.Duration, string) {}
-	}
 	e.oomFloor = sync.OnceValue(e.readOOMFloor)
 	api, err := e.newClient()
 	if err != nil {
 		return nil, invalidHost(options.Host, err)
 	}
 	return e, api.Close()
-}
-
-// Ping returns ErrUnavailable when the engine does not answer.
-func (e *Engine) Ping(ctx context.Context) error {
-	c, err := e.connection(ctx)
-	if err != nil {
-		return err
-	}
-	_, err = c.api.Ping(ctx, client.PingOptions{})
-	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("ping: Docker Engine at %s takes connections, but does not answer: it is stopped, hangs or is overloaded; see its log (journalctl -u docker), and restart it if it stays so: %w", e.host, context.DeadlineExceeded)
-	}
-	if err != nil {
-		return e.failed("ping", err)
-	}
-	return nil
 }
 
 // connection returns the connection in use, or makes the first one.
@@ -111,7 +91,10 @@ func (e *Engine) dial(ctx context.Context, options ...client.Opt) (*connection, 
 	if _, err := api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
 		return nil, e.failed("negotiate the API version", err)
 	}
-	result, err := api.Info(ctx, client.InfoOptions{})
+	result, err := api.Info(ctx, client.InfoOptions{}) // which asks containerd, too
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, e.silentContainerd("read the engine's settings")
+	}
 	if err != nil {
 		return nil, e.failed("read the engine's settings", err)
 	}

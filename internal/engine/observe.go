@@ -24,7 +24,7 @@ type Observe func(operation string, took time.Duration, failure string)
 // made where a recorded trace leads here.
 func (e *Engine) observed() client.Opt {
 	return client.WithTraceOptions(
-		otelhttp.WithTracerProvider(provider{observe: e.observe}),
+		otelhttp.WithTracerProvider(provider{observe: e.noteCall}),
 		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return operation(r.Method, r.URL.Path) }),
 	)
 }
@@ -135,7 +135,7 @@ func operation(method, path string) string {
 
 // operations are those that MasCRI uses, by method and path; * stands for what is particular.
 var operations = map[string]string{
-	"HEAD _ping": "ping", "GET _ping": "ping", "GET info": "info", "GET events": "events", "GET networks": "network_list",
+	"HEAD _ping": "ping", "GET _ping": "ping", "GET info": "info", "GET version": "version", "GET events": "events", "GET networks": "network_list",
 	"GET containers json": "container_list", "POST containers create": "container_create", "DELETE containers *": "container_remove",
 	"GET containers * json": "container_inspect", "POST containers * start": "container_start", "POST containers * stop": "container_stop",
 	"POST containers * kill": "container_kill", "POST containers * wait": "container_wait", "POST containers * update": "container_update",

@@ -56,7 +56,7 @@ func observedEngine(t *testing.T, handler http.HandlerFunc) (*Engine, *[]seen) {
 		if strings.HasSuffix(r.URL.Path, "/_ping") {
 			return
 		}
-		if strings.HasSuffix(r.URL.Path, "/info") {
+		if strings.HasSuffix(r.URL.Path, "/info") || strings.HasSuffix(r.URL.Path, "/version") {
 			_ = json.NewEncoder(w).Encode(map[string]any{})
 			return
 		}
@@ -80,7 +80,7 @@ func observedEngine(t *testing.T, handler http.HandlerFunc) (*Engine, *[]seen) {
 	if err := e.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]seen{{"ping", ""}, {"info", ""}, {"ping", ""}}, calls); diff != "" {
+	if diff := cmp.Diff([]seen{{"ping", ""}, {"info", ""}, {"ping", ""}, {"version", ""}}, calls); diff != "" {
 		t.Errorf("calls at first (-want +got):\n%s", diff)
 	}
 	calls = nil

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -247,6 +248,41 @@ func TestEngineHangs(t *testing.T) {
 		if s := n.inspect(t, stays.id); s.status.GetState() != cri.PodSandboxState_SANDBOX_READY || s.ips[0] != stays.ips[0] {
 			t.Errorf("after the engine went on: %v", s.status)
 		}
+		n.removePod(t, goes.id)
+		n.removePod(t, n.runPod(t, config("new")).id)
+		n.removePod(t, stays.id)
+		n.wantWhole(t, 0)
+	})
+}
+
+// A containerd that hangs leaves the engine answering pings and lists, and nothing that runs.
+func TestContainerdHangs(t *testing.T) {
+	bothEngines(t, func(t *testing.T, version enginetest.Version) {
+		n := newNode(t, version, userConf())
+		stays, goes := n.runPod(t, config("stays")), n.runPod(t, config("goes"))
+		n.engine.FreezeContainerd(t)
+		thaw := sync.OnceFunc(func() { n.engine.ThawContainerd(t) })
+		t.Cleanup(thaw)
+		n.waitCondition(t, n.runtimeCondition, 5*time.Second, "EngineUnavailable", n.host, "its containerd does not", "restart it")
+		if out, ok := n.mascri(t, "doctor"); ok || !strings.Contains(out, "its containerd does not") {
+			t.Errorf("doctor: %s", out)
+		}
+		_, err := n.tryPod(t, config("new"), 2*time.Second)
+		if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
+			t.Errorf("run: %v", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err = n.cri.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: goes.id})
+		if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
+			t.Errorf("stop: %v", err)
+		}
+		if s := n.inspect(t, stays.id); s.status.GetState() != cri.PodSandboxState_SANDBOX_READY {
+			t.Errorf("while containerd hangs: %v", s.status)
+		}
+		thaw()
+		n.waitCondition(t, n.runtimeCondition, 5*time.Second, "")
+		within(t, "what was begun is undone", func() bool { return len(n.list(t)) == 2 })
 		n.removePod(t, goes.id)
 		n.removePod(t, n.runPod(t, config("new")).id)
 		n.removePod(t, stays.id)

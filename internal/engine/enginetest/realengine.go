@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -176,14 +175,7 @@ func (d *Daemon) Stop(t testing.TB) {
 // live-restore, its containers go on.
 func (d *Daemon) Kill(t testing.TB) {
 	t.Helper()
-	text, err := os.ReadFile(d.file("exec/containerd/containerd.pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	containerd, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	containerd := d.containerd(t)
 	d.signal(t, syscall.SIGKILL)
 	<-d.ended
 	d.process = nil
@@ -192,29 +184,6 @@ func (d *Daemon) Kill(t testing.TB) {
 			t.Fatalf("containerd outlives dockerd by %v", stopLimit)
 		}
 	}
-}
-
-// Freeze makes the engine hang until Thaw: it still holds its connections, and takes
-// new ones, but answers nothing. It returns once all of it has stopped.
-func (d *Daemon) Freeze(t testing.TB) {
-	t.Helper()
-	d.signal(t, syscall.SIGSTOP)
-	for end := time.Now().Add(stopLimit); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.process.Process.Pid))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, state, _ := strings.Cut(string(text), ") "); strings.HasPrefix(state, "T") {
-			return
-		}
-	}
-	t.Fatal("dockerd goes on after SIGSTOP")
-}
-
-// Thaw ends Freeze.
-func (d *Daemon) Thaw(t testing.TB) {
-	t.Helper()
-	d.signal(t, syscall.SIGCONT)
 }
 
 func (d *Daemon) signal(t testing.TB, signal syscall.Signal) {
