@@ -1,17 +1,14 @@
 package main
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"errors"
-	"io"
 	"os"
-	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mascri/mascri/internal/support/supporttest"
 )
 
 func TestASupportBundleHoldsNoPlantedSecret(t *testing.T) {
@@ -52,7 +49,16 @@ func TestASupportBundleHoldsNoPlantedSecret(t *testing.T) {
 	if stat, err := os.Stat(file); err != nil || stat.Mode().Perm() != 0o600 {
 		t.Errorf("the archive: %v, %v", stat, err)
 	}
-	files := unpack(t, file)
+	archive, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer archive.Close()
+	files := map[string]string{}
+	for name, text := range supporttest.Unpack(t, archive) {
+		_, inside, _ := strings.Cut(name, "/")
+		files[inside] = text
+	}
 	for name, text := range files {
 		if strings.Contains(text, "pl4nted") {
 			t.Errorf("%s:\n%s", name, text)
@@ -73,34 +79,5 @@ func TestASupportBundleHoldsNoPlantedSecret(t *testing.T) {
 	// What is there is never written over.
 	if code := run(t.Context(), args, &stdout, &stderr); code != exitFailure || !strings.Contains(stderr.String(), "file exists") {
 		t.Errorf("the second time: exit code %d, %s", code, stderr.String())
-	}
-}
-
-// unpack returns the files of an archive, by their names in its directory.
-func unpack(t *testing.T, file string) map[string]string {
-	t.Helper()
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	plain, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := map[string]string{}
-	for files := tar.NewReader(plain); ; {
-		header, err := files.Next()
-		if errors.Is(err, io.EOF) {
-			return found
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := io.ReadAll(files)
-		if err != nil {
-			t.Fatal(err)
-		}
-		found[path.Join(slices.Delete(strings.Split(header.Name, "/"), 0, 1)...)] = string(text)
 	}
 }

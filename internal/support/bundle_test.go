@@ -1,9 +1,7 @@
 package support
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"io"
@@ -12,31 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-// unpack returns the contents of each file of an archive.
-func unpack(t *testing.T, archive io.Reader) map[string]string {
-	t.Helper()
-	plain, err := gzip.NewReader(archive)
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := map[string]string{}
-	for files := tar.NewReader(plain); ; {
-		header, err := files.Next()
-		if errors.Is(err, io.EOF) {
-			return found
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := io.ReadAll(files)
-		if err != nil {
-			t.Fatal(err)
-		}
-		found[header.Name] = string(text)
-	}
-}
+	"github.com/mascri/mascri/internal/support/supporttest"
+)
 
 func TestABundleHoldsAllPartsAndWhatFailed(t *testing.T) {
 	dir := t.TempDir()
@@ -66,7 +42,7 @@ func TestABundleHoldsAllPartsAndWhatFailed(t *testing.T) {
 	if err := Bundle(t.Context(), &b, "top", time.Unix(0, 0), parts); err != nil {
 		t.Fatal(err)
 	}
-	files := unpack(t, &b)
+	files := supporttest.Unpack(t, &b)
 	if len(files) != 6 || files["top/state/c.txt"] != "c" || files["top/half"] != "half of it" {
 		t.Errorf("files %v", len(files))
 	}

@@ -53,6 +53,12 @@ func (n *node) held(t *testing.T) (fds, megabytes int) {
 	return len(open), kb / 1024
 }
 
+// goroutines is how many the daemon has.
+func (n *node) goroutines(t *testing.T) int {
+	t.Helper()
+	return int(n.scrape(t)["go_goroutines"])
+}
+
 // pulse asks for Status all the time until stop is called, which returns how often that was
 // and the longest that an answer took. An answer that fails is the test's failure.
 func (n *node) pulse(t *testing.T) (stop func() (asked int, longest time.Duration)) {
@@ -98,7 +104,7 @@ func (n *node) gone(t *testing.T, before int, within time.Duration) {
 // 10,000 RPCs at the same moment, by 20 clients, end in answers: what was asked for, or that it
 // was too much at once. Meanwhile Status is answered, and afterwards nothing is left of it.
 func TestTenThousandRPCsAtOnce(t *testing.T) {
-	b := newStreams(t, enginetest.Engine28)
+	b := newBench(t, newNode(t, enginetest.Engine28, userConf(), "--metrics-address=127.0.0.1:0"))
 	c := b.runContainer(t, b.request("box", ""))
 	calls := []func(ctx context.Context, r cri.RuntimeServiceClient, i cri.ImageServiceClient, number int) error{
 		func(ctx context.Context, r cri.RuntimeServiceClient, _ cri.ImageServiceClient, _ int) error {
@@ -151,6 +157,7 @@ func TestTenThousandRPCsAtOnce(t *testing.T) {
 	}
 	const clients, each = 20, 500
 	fds, memory := b.held(t)
+	goroutines := b.goroutines(t)
 	stop := b.pulse(t)
 	begin := make(chan struct{})
 	var mu sync.Mutex
@@ -191,9 +198,13 @@ func TestTenThousandRPCsAtOnce(t *testing.T) {
 		conn.Close()
 	}
 	b.gone(t, fds, time.Minute)
+	within(t, fmt.Sprintf("no more goroutines than the %d before, but for some that come and go", goroutines), func() bool {
+		return b.goroutines(t) <= goroutines+5
+	})
+	t.Logf("goroutines %d, before %d", b.goroutines(t), goroutines)
 	b.wantWhole(t, 1)
 	b.removePod(t, b.pod.id)
-	b.pod = b.runPod(t, b.config)
+	b.wantWhole(t, 0)
 }
 
 // streamingAt returns the address of the streaming server.

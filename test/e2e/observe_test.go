@@ -222,11 +222,28 @@ func TestListsMakeNoEngineCall(t *testing.T) {
 // spans collects what is sent by OTLP.
 type spans struct {
 	collector.UnimplementedTraceServiceServer
-	mu   sync.Mutex
+	address string
+
+	mu   sync.Mutex // guards all following fields
 	all  []*traces.Span
 	from map[string]string // attributes of the resource
 }
 
+// collectSpans serves a collector until the test ends.
+func collectSpans(t *testing.T) *spans {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, server := &spans{address: listener.Addr().String()}, grpc.NewServer()
+	collector.RegisterTraceServiceServer(server, s)
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	return s
+}
+
+// Export implements the collector.
 func (s *spans) Export(_ context.Context, req *collector.ExportTraceServiceRequest) (*collector.ExportTraceServiceResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -274,15 +291,8 @@ func (s *spans) tree(trace string) string {
 
 // A trace of the kubelet's goes on in MasCRI: one span for each step, plugin and engine call.
 func TestTraceOfAPod(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, server := &spans{}, grpc.NewServer()
-	collector.RegisterTraceServiceServer(server, got)
-	go func() { _ = server.Serve(listener) }()
-	defer server.Stop()
-	n := newNode(t, enginetest.Engine28, nil, append(chaosDir(t), "--tracing-endpoint="+listener.Addr().String(), "--tracing-sampling-per-million=0")...)
+	got := collectSpans(t)
+	n := newNode(t, enginetest.Engine28, nil, append(chaosDir(t), "--tracing-endpoint="+got.address, "--tracing-sampling-per-million=0")...)
 	n.writeConf(t, "10-chaos.conflist", chaosConf(`{}`))
 	within := func(trace string) context.Context {
 		return metadata.AppendToOutgoingContext(t.Context(), "traceparent", "00-"+trace+"-00f067aa0ba902b7-01")

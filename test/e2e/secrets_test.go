@@ -4,15 +4,12 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
-	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/mascri/mascri/internal/engine/enginetest"
@@ -22,15 +19,8 @@ import (
 // Nothing that the daemon writes for others than its client has a secret in it: not its log,
 // at debug level, nor labels, traces, metrics, its state, or a support bundle.
 func TestSecretsAreTheClients(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, server := &spans{}, grpc.NewServer()
-	collector.RegisterTraceServiceServer(server, got)
-	go func() { _ = server.Serve(listener) }()
-	defer server.Stop()
-	n := newNode(t, enginetest.Engine28, userConf(), "--tracing-endpoint="+listener.Addr().String(), "--tracing-sampling-per-million=1000000", "--metrics-address=127.0.0.1:0")
+	got := collectSpans(t)
+	n := newNode(t, enginetest.Engine28, userConf(), "--tracing-endpoint="+got.address, "--tracing-sampling-per-million=1000000", "--metrics-address=127.0.0.1:0")
 	b := newBench(t, n)
 
 	// Each secret has a name of its own, to tell which one leaks.
