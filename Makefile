@@ -85,8 +85,14 @@ man: build ## Write the manual pages into out/man/, of the day of the commit
 	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$($(GIT) log -1 --format=%ct 2>/dev/null || echo 0)} bin/mascri man out/man
 	@echo out/man
 
+# What the image has to hold of the licenses of others.
+$(BIN)/THIRD_PARTY_LICENSES: contrib/packages/licenses.sh go.mod tools/cri/go.mod tools/cni/go.mod tools/image/go.mod
+	@echo "$@"
+	@mkdir -p $(@D)
+	@contrib/packages/licenses.sh . ./cmd/mascri tools/cri tool tools/cni tool tools/image tool >$@
+
 .PHONY: image
-image: build ## Build the container image "mascri", for machines that run nothing but containers
+image: build $(BIN)/THIRD_PARTY_LICENSES ## Build the container image "mascri", for machines that run nothing but containers
 	docker build --tag mascri --file image/Dockerfile .
 
 .PHONY: release
@@ -202,7 +208,7 @@ bench-kubelet: deps build bin/kubelet ## Measure a real kubelet with 100 pods on
 	go run ./bench -kubelet $(or $(PODS),100)
 
 .PHONY: test-release
-test-release: ## Build the release of this commit twice and compare, install, upgrade and remove the packages
+test-release: deps build ## Build the release of this commit twice and compare, install, upgrade and remove the packages, run what is for arm64 emulated
 	@test/release.sh
 
 .PHONY: test-many
@@ -227,7 +233,7 @@ chaos: deps build ## Take a random walk of faults on a real engine (SEED=n STEPS
 		go test -v -count=1 -timeout 0 -run '^TestChaos$$' ./test/e2e
 
 .PHONY: test-vm
-test-vm: deps build bin/critest bin/kubelet bin/kubelet-stream ## Run the demo, containers with limits, a kubelet, all chains of CNI plugins, the container image and an installation in a VM: systemd, cgroup v2, a current engine
+test-vm: deps build bin/THIRD_PARTY_LICENSES bin/critest bin/kubelet bin/kubelet-stream ## Run the demo, containers with limits, a kubelet, all chains of CNI plugins, the container image and an installation in a VM: systemd, cgroup v2, a current engine
 	@test/vm.sh smoke
 	@test/vm.sh workloads
 	@test/vm.sh kubelet

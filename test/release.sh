@@ -1,7 +1,7 @@
 #!/bin/bash
 # release.sh shows that a release is what it says: two builds of this commit in different
 # directories, without a cache in common, are the same to the byte; the packages can be
-# installed, upgraded and removed, and leave what a user has edited.
+# installed, upgraded and removed, and leave what a user has edited; what is for arm64 runs.
 #
 # It needs root, and by apt mmdebstrap, rpm, file and a C compiler for arm64, which are installed where missing.
 set -Eeuo pipefail
@@ -28,7 +28,7 @@ told() {
 	echo "      ${text%%$'\n'*}"
 }
 
-echo "[1/4] two releases of $(git -c safe.directory="$PWD" rev-parse --short HEAD), 0.1.0, and one of 0.2.0"
+echo "[1/5] two releases of $(git -c safe.directory="$PWD" rev-parse --short HEAD), 0.1.0, and one of 0.2.0"
 clone "$work/one"
 clone "$work/another/place"
 make -s -C "$work/one" release VERSION=0.1.0
@@ -40,9 +40,9 @@ echo "      both are the same to the byte"
 make -s -C "$work/one" release VERSION=0.2.0 >/dev/null
 mv "$work/one/out/release" "$work/0.2.0"
 
-echo "[2/4] what is in it"
+echo "[2/5] what is in it"
 tar -tzf "$work/0.1.0/mascri_0.1.0_linux_amd64.tar.gz" >"$work/list"
-for file in mascri cni/bridge systemd/mascri.service systemd/mascri.socket completions/mascri.bash man/mascri-install.8.gz config.toml sbom/cni-bridge.cdx.json LICENSE; do
+for file in mascri cni/bridge systemd/mascri.service systemd/mascri.socket completions/mascri.bash man/mascri-install.8.gz config.toml sbom/cni-bridge.cdx.json LICENSE THIRD_PARTY_LICENSES; do
 	grep -qx "mascri_0.1.0_linux_amd64/$file" "$work/list"
 done
 for arch in amd64:x86-64 arm64:aarch64; do
@@ -75,7 +75,7 @@ files() { (cd "$work/root" && find usr etc -not -path '*/__pycache__*' | sort); 
 
 edited() { grep -qx "log_level = 'debug'" "$work/root/etc/mascri/config.toml"; }
 
-echo "[3/4] the .deb"
+echo "[3/5] the .deb"
 files >"$work/before"
 inside dpkg -i /root/mascri_0.1.0_linux_amd64.deb >/dev/null
 told 0.1.0 inside mascri
@@ -100,7 +100,7 @@ lacks /var/lib/mascri
 files | diff "$work/before" -
 echo "      installed, upgraded, removed, purged; an edited config.toml stays until then, and state while a pod is on a network"
 
-echo "[4/4] the .rpm"
+echo "[4/5] the .rpm"
 rpm --root "$work/root" --initdb
 files >"$work/before"
 rpm --force-debian --root "$work/root" -i --nodeps "$work/0.1.0/mascri_0.1.0_linux_amd64.rpm"
@@ -115,3 +115,13 @@ has /etc/mascri/config.toml.rpmsave
 rm -r "$work/root/etc/mascri"
 files | diff "$work/before" -
 echo "      installed, upgraded, removed; an edited config.toml is kept as config.toml.rpmsave"
+
+echo "[5/5] arm64, emulated"
+# Unpacked, not installed: that would register the emulator with this machine's kernel.
+emulator=$(type -P qemu-aarch64-static || true)
+if [ -z "$emulator" ]; then
+	(cd "$work" && apt-get download -qq qemu-user-static && dpkg -x qemu-user-static_*.deb qemu) 2>/dev/null
+	emulator=$work/qemu/usr/bin/qemu-aarch64-static
+fi
+make -s bin/crictl
+test/private.sh test/emulated.sh "$emulator" "$work/mascri_0.1.0_linux_arm64"

@@ -161,7 +161,7 @@ try() {
 	case $1 in
 	network) CGO_ENABLED=0 go test -C "$root" -c -o "$tmp/internal/network/network.test" ./internal/network ;;
 	kubelet) cp "$root"/bin/kubelet{,-stream} "$tmp/bin/" ;;
-	image) cp "$dir/base.tar" "$tmp/" ;;
+	image) cp "$root"/{LICENSE,bin/THIRD_PARTY_LICENSES} "$dir/base.tar" "$tmp/" && mv "$tmp/THIRD_PARTY_LICENSES" "$tmp/bin/" ;;
 	esac
 	printf '#!/bin/sh\nexec /payload/test/vm-guest.sh %s\n' "$1" >"$tmp/run"
 	chmod +x "$tmp/run"

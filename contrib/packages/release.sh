@@ -56,6 +56,7 @@ for arch in amd64 arm64; do
 	mkdir "$tree"
 	cp -r "$work/$arch"/{mascri,cni} contrib/systemd docs README.md CHANGELOG.md LICENSE "$tree/"
 	rm "$tree/systemd/units.go"
+	GOARCH=$arch contrib/packages/licenses.sh . ./cmd/mascri tools/cni tool tools/image tool >"$tree/THIRD_PARTY_LICENSES"
 	documents "$tree"
 	bills "$tree" $arch
 	rm -rf "$work/package" && cp -r "$tree" "$work/package"
