@@ -2,6 +2,7 @@ package logs
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mascri/mascri/internal/durable"
 )
 
 // A container that is quiet for long is not polled, and yet its next line comes at once.
@@ -151,7 +154,7 @@ func TestWithoutInotify(t *testing.T) {
 }
 
 func TestStateThatIsNone(t *testing.T) {
-	for _, damage := range []string{"", "{", `{"version":99}`, "\x00\x00\x00"} {
+	for _, damage := range []string{"", "{", `{"version":0}`, "\x00\x00\x00"} {
 		n := newNode(t)
 		n.engine.must(errors.Join(os.MkdirAll(n.state, 0o700), os.WriteFile(n.state+"/c1", []byte(damage), 0o600)))
 		n.engine.start()
@@ -160,5 +163,22 @@ func TestStateThatIsNone(t *testing.T) {
 		n.drain(f)
 		same(t, text(t, n.path), n.engine.want())
 		stop()
+	}
+}
+
+// To go on with another state would be to write over it, and to append lines once more.
+func TestStateOfANewerVersionIsKept(t *testing.T) {
+	n := newNode(t)
+	const newer = `{"version":99,"place":"elsewhere"}`
+	file := n.state + "/c1"
+	n.engine.must(errors.Join(os.MkdirAll(n.state, 0o700), os.WriteFile(file, []byte(newer), 0o600)))
+	n.engine.start()
+	n.engine.log("stdout", "one", 0)
+	f := New(Options{StateDir: n.state, Logger: slog.New(slog.DiscardHandler)})
+	if err := f.Follow(n.source); !errors.Is(err, durable.ErrNewer) || !strings.Contains(err.Error(), file) {
+		t.Errorf("error is %v", err)
+	}
+	if got := text(t, file); got != newer {
+		t.Errorf("the state is %q", got)
 	}
 }
