@@ -156,8 +156,8 @@ func TestTenThousandRPCsAtOnce(t *testing.T) {
 		},
 	}
 	const clients, each = 20, 500
+	goroutines := b.goroutines(t) // by a connection that stays
 	fds, memory := b.held(t)
-	goroutines := b.goroutines(t)
 	stop := b.pulse(t)
 	begin := make(chan struct{})
 	var mu sync.Mutex
