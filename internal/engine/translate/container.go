@@ -186,9 +186,13 @@ func confined(spec pod.ContainerSpec, host Host, _ *container.Config, out *conta
 		out.CgroupnsMode = container.CgroupnsModeHost // as with containerd
 	}
 	// Never nil, which would stand for the engine's own lists. None is none, as the
-	// kubelet sends what it wants masked.
-	out.MaskedPaths = append([]string{}, security.GetMaskedPaths()...)
-	out.ReadonlyPaths = append([]string{}, security.GetReadonlyPaths()...)
+	// kubelet sends what it wants masked. It does so for privileged containers, too, whose
+	// paths the CRI wants neither masked nor read-only (LinuxContainerSecurityContext).
+	out.MaskedPaths, out.ReadonlyPaths = []string{}, []string{}
+	if !out.Privileged {
+		out.MaskedPaths = append(out.MaskedPaths, security.GetMaskedPaths()...)
+		out.ReadonlyPaths = append(out.ReadonlyPaths, security.GetReadonlyPaths()...)
+	}
 	if out.CapAdd, out.CapDrop, err = capabilities(security.GetCapabilities()); err != nil {
 		return err
 	}

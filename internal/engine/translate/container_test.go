@@ -81,7 +81,10 @@ func TestContainer(t *testing.T) {
 		"private-ipc": func(s *pod.ContainerSpec, _ *sc, _ *Host) {
 			s.Sandbox.Config.Linux.SecurityContext.NamespaceOptions = &cri.NamespaceOption{Ipc: cri.NamespaceMode_CONTAINER}
 		},
-		"privileged": func(_ *pod.ContainerSpec, sc *sc, _ *Host) { sc.Privileged = true },
+		"privileged": func(_ *pod.ContainerSpec, sc *sc, _ *Host) {
+			sc.Privileged = true
+			sc.MaskedPaths, sc.ReadonlyPaths = []string{"/proc/kcore"}, []string{"/proc/sys"} // as the kubelet sends them
+		},
 		"capabilities": func(_ *pod.ContainerSpec, sc *sc, _ *Host) {
 			sc.Capabilities = &cri.Capability{AddCapabilities: []string{"NET_ADMIN", "ALL"}, DropCapabilities: []string{"all"}}
 			sc.ReadonlyRootfs = true
