@@ -192,6 +192,16 @@ bench: deps build ## Measure MasCRI beside containerd (some 25 minutes), and wri
 	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
 	go run ./bench $(ARGS)
 
+bin/crun:
+	test/fetch-crun.sh $@
+
+.PHONY: bench-crun
+bench-crun: deps build bin/crun ## Measure lives of pods with crun beside runc, on MasCRI and on containerd, and write docs/benchmarks/crun
+	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
+	mkdir -p docs/benchmarks/crun
+	go run ./bench -out docs/benchmarks/crun -contestants containerd-2,mascri-28,containerd-2-crun,mascri-28-crun \
+		-pods 10 -lists 1 -poll-pods 10 -poll 1 -restarts 1 -logs 1 -log-mb 1
+
 .PHONY: soak
 soak: deps build ## Take 2,000 pods through their lives (CYCLES=n for others), and write what they left to docs/benchmarks
 	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28

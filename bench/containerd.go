@@ -5,7 +5,7 @@ import "fmt"
 // containerdPaths are what a containerd's config names. What it does not name is as
 // containerd has it by default: overlayfs, cgroupfs, no SELinux.
 type containerdPaths struct {
-	socket, dir, confDir, binDir, image string
+	socket, dir, confDir, binDir, image, runtime string
 }
 
 // containerd2 is a config of the form that containerd has from 2.0 on.
@@ -24,11 +24,11 @@ state = '/run/containerd'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
   runtime_type = 'io.containerd.runc.v2'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
-  BinaryName = '/usr/sbin/runc'
+  BinaryName = '%[6]s'
 [plugins.'io.containerd.cri.v1.runtime'.cni]
   bin_dirs = ['%[4]s']
   conf_dir = '%[3]s'
-`, p.socket, p.dir, p.confDir, p.binDir, p.image)
+`, p.socket, p.dir, p.confDir, p.binDir, p.image, p.runtime)
 }
 
 // containerd1 is the same for containerd 1.
@@ -46,9 +46,9 @@ state = '/run/containerd'
 [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc]
   runtime_type = 'io.containerd.runc.v2'
 [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc.options]
-  BinaryName = '/usr/sbin/runc'
+  BinaryName = '%[6]s'
 [plugins.'io.containerd.grpc.v1.cri'.cni]
   bin_dir = '%[4]s'
   conf_dir = '%[3]s'
-`, p.socket, p.dir, p.confDir, p.binDir, p.image)
+`, p.socket, p.dir, p.confDir, p.binDir, p.image, p.runtime)
 }

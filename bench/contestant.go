@@ -66,6 +66,18 @@ func (p *place) starters(conf []byte) []starter {
 		{"mascri-28-default", func(ctx context.Context, n *node) ([]contestant, error) {
 			return p.mascri(ctx, n, filepath.Join(p.repo, engine28), nil)
 		}},
+		{"containerd-2-crun", func(ctx context.Context, n *node) ([]contestant, error) {
+			if err := n.useCrun(p.repo); err != nil {
+				return nil, err
+			}
+			return p.containerd(ctx, n, filepath.Join(p.repo, engine28), containerd2, conf)
+		}},
+		{"mascri-28-crun", func(ctx context.Context, n *node) ([]contestant, error) {
+			if err := n.useCrun(p.repo); err != nil {
+				return nil, err
+			}
+			return p.mascri(ctx, n, filepath.Join(p.repo, engine28), conf)
+		}},
 		{"containerd-1", func(ctx context.Context, n *node) ([]contestant, error) {
 			return p.containerd(ctx, n, debian, containerd1, conf)
 		}},
@@ -146,9 +158,10 @@ func (p *place) mascri(ctx context.Context, n *node, engine string, conf []byte)
 	if conf == nil {
 		return []contestant{{about{Name: name, Title: "MasCRI, engine " + version + ", its default network", Pods: true}, pods, pods}}, nil
 	}
+	of := version + n.withRuntime()
 	return []contestant{
-		{about{Name: name, Title: "MasCRI, engine " + version, Pods: true}, pods, pods},
-		{about{Name: "docker-" + version, Title: "docker create + start (--net=none), engine " + version}, bare, nil},
+		{about{Name: name, Title: "MasCRI, engine " + of, Pods: true}, pods, pods},
+		{about{Name: "docker-" + strings.ReplaceAll(of, ", ", "-"), Title: "docker create + start (--net=none), engine " + of}, bare, nil},
 	}, nil
 }
 
@@ -162,7 +175,7 @@ func (p *place) containerd(ctx context.Context, n *node, engine string, config f
 		return nil, err
 	}
 	socket := n.file("cri.sock")
-	text := config(containerdPaths{socket: socket, dir: n.dir, confDir: confDir, binDir: filepath.Join(p.repo, "bin/cni"), image: sandboximage.Ref()})
+	text := config(containerdPaths{socket: socket, dir: n.dir, confDir: confDir, binDir: filepath.Join(p.repo, "bin/cni"), image: sandboximage.Ref(), runtime: n.runtime})
 	if err := os.WriteFile(n.file("config.toml"), []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -187,7 +200,7 @@ func (p *place) containerd(ctx context.Context, n *node, engine string, config f
 	if err != nil {
 		return nil, err
 	}
-	return []contestant{{about{Name: filepath.Base(n.dir), Title: "containerd " + plain(version.GetRuntimeVersion()), Pods: true}, pods, pods}}, nil
+	return []contestant{{about{Name: filepath.Base(n.dir), Title: "containerd " + plain(version.GetRuntimeVersion()) + n.withRuntime(), Pods: true}, pods, pods}}, nil
 }
 
 // plain is a version without what a distribution adds to it.

@@ -31,9 +31,13 @@ func (p *place) docker(ctx context.Context, n *node, engine string) (*docker, er
 	if err := os.WriteFile(n.file("daemon.json"), []byte("{}\n"), 0o600); err != nil {
 		return nil, err
 	}
-	if _, err := n.daemon(ctx, socket, []string{enginePath(engine)}, filepath.Join(engine, "sbin/dockerd"),
-		"--host", "unix://"+socket, "--data-root", n.file("docker"), "--config-file", n.file("daemon.json"),
-		"--storage-driver", "overlay2", "--exec-opt", "native.cgroupdriver=cgroupfs"); err != nil {
+	args := []string{filepath.Join(engine, "sbin/dockerd"),
+		"--host", "unix://" + socket, "--data-root", n.file("docker"), "--config-file", n.file("daemon.json"),
+		"--storage-driver", "overlay2", "--exec-opt", "native.cgroupdriver=cgroupfs"}
+	if n.runtime != runc {
+		args = append(args, "--add-runtime", "other="+n.runtime, "--default-runtime", "other")
+	}
+	if _, err := n.daemon(ctx, socket, []string{enginePath(engine)}, args...); err != nil {
 		return nil, err
 	}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {

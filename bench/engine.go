@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -13,6 +14,33 @@ const (
 	debian   = "/usr"
 	engine28 = "bin/engine28/usr" // in the repository
 )
+
+// The OCI runtimes: the machine's, and one of the repository's, which test/fetch-crun.sh brings.
+const (
+	runc = "/usr/sbin/runc"
+	crun = "bin/crun/crun"
+)
+
+// useCrun lets a node that has no daemons yet run containers by crun. That refuses cgroup v1 with
+// a controller left to cgroup v2, unless it does not see it.
+func (n *node) useCrun(repo string) error {
+	n.runtime = filepath.Join(repo, crun)
+	if _, err := os.Stat(n.runtime); err != nil {
+		return fmt.Errorf("%w; run test/fetch-crun.sh bin/crun", err)
+	}
+	if _, err := os.Stat("/sys/fs/cgroup/unified/cgroup.controllers"); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return n.run("umount", "/sys/fs/cgroup/unified")
+}
+
+// withRuntime is what a title tells of it.
+func (n *node) withRuntime() string {
+	if n.runtime == runc {
+		return ""
+	}
+	return ", " + filepath.Base(n.runtime)
+}
 
 // engine gives a node its own copy of an engine's programs: memory that they share with
 // those of another node would be nobody's.

@@ -50,7 +50,7 @@ type options struct {
 func parse() (options, error) {
 	var o options
 	flag.StringVar(&o.out, "out", "docs/benchmarks", "`directory` of the results")
-	names := flag.String("contestants", "containerd-2,mascri-28,mascri-20,mascri-28-default,plugins", "who takes part; containerd-1 may, too")
+	names := flag.String("contestants", "containerd-2,mascri-28,mascri-20,mascri-28-default,plugins", "who takes part; containerd-1, containerd-2-crun and mascri-28-crun may, too")
 	flag.Func("endpoint", "`name=socket` of a CRI runtime that runs already, to take part as well; may be repeated.\n"+
 		"What can't be measured of it from outside is n/a. It must have the image that -image writes", func(text string) error {
 		e, err := parseEndpoint(text)

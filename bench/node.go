@@ -81,11 +81,13 @@ type node struct {
 	holder *exec.Cmd
 	pid    int    // of the node's first process, as seen from here
 	cgroup string // directory of the cgroup that the daemons and their shims are in
+
+	runtime string // path of the OCI runtime
 }
 
 // node makes a node. What runs in it ends with this process, however that ends.
 func (p *place) node(name string) (*node, error) {
-	n := &node{dir: filepath.Join(p.dir, name), cgroup: filepath.Join(accounts(), p.cgroup, "daemons", name)}
+	n := &node{dir: filepath.Join(p.dir, name), cgroup: filepath.Join(accounts(), p.cgroup, "daemons", name), runtime: runc}
 	if err := errors.Join(os.Mkdir(n.dir, 0o755), os.MkdirAll(n.cgroup, 0o755)); err != nil {
 		return nil, err
 	}

@@ -15,16 +15,8 @@ fi
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-mkdir -p "$tmp"/{lists,cache,debs,root}
-echo "deb [signed-by=$keyring] $(archive) $suite main" >"$tmp/sources.list"
-apt=(apt-get -qq -o Dir::Etc::sourcelist="$tmp/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::preferencesparts=/dev/null
-	-o Dir::State::lists="$tmp/lists" -o Dir::Cache="$tmp/cache" -o APT::Sandbox::User=root
-	-o Acquire::Languages=none -o Acquire::Check-Valid-Until=false)
-
 echo "fetching Docker Engine from Debian $suite"
-"${apt[@]}" update
-(cd "$tmp/debs" && "${apt[@]}" download docker.io docker-cli containerd)
-for deb in "$tmp"/debs/*.deb; do dpkg -x "$deb" "$tmp/root"; done
+unpack "$tmp" docker.io docker-cli containerd
 # Its runc needs a newer C library than many machines have: theirs is used.
 rm -f "$tmp"/root/usr/{,s}bin/runc
 rm -rf "$tmp"/root/{etc,lib,usr/lib,usr/share}
