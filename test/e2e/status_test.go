@@ -228,16 +228,7 @@ func TestEngineHangs(t *testing.T) {
 			}
 		})
 		n.waitCondition(t, n.runtimeCondition, 5*time.Second, "EngineUnavailable", n.host, "does not answer", "restart it")
-		_, err := n.tryPod(t, config("new"), 2*time.Second)
-		if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
-			t.Errorf("run: %v", err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		_, err = n.cri.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: goes.id})
-		if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
-			t.Errorf("stop: %v", err)
-		}
+		n.wantNothingDone(t, goes)
 		if s := n.inspect(t, stays.id); s.status.GetState() != cri.PodSandboxState_SANDBOX_READY {
 			t.Errorf("while the engine hangs: %v", s.status)
 		}
@@ -255,6 +246,22 @@ func TestEngineHangs(t *testing.T) {
 	})
 }
 
+// wantNothingDone asks for a new pod and for the end of another, which an engine that hangs does
+// not do, and wants answers within the deadlines.
+func (n *node) wantNothingDone(t *testing.T, goes sandbox) {
+	t.Helper()
+	_, err := n.tryPod(t, config("new"), 2*time.Second)
+	if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
+		t.Errorf("run: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err = n.cri.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: goes.id})
+	if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
+		t.Errorf("stop: %v", err)
+	}
+}
+
 // A containerd that hangs leaves the engine answering pings and lists, and nothing that runs.
 func TestContainerdHangs(t *testing.T) {
 	bothEngines(t, func(t *testing.T, version enginetest.Version) {
@@ -267,16 +274,7 @@ func TestContainerdHangs(t *testing.T) {
 		if out, ok := n.mascri(t, "doctor"); ok || !strings.Contains(out, "its containerd does not") {
 			t.Errorf("doctor: %s", out)
 		}
-		_, err := n.tryPod(t, config("new"), 2*time.Second)
-		if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
-			t.Errorf("run: %v", err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		_, err = n.cri.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: goes.id})
-		if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
-			t.Errorf("stop: %v", err)
-		}
+		n.wantNothingDone(t, goes)
 		if s := n.inspect(t, stays.id); s.status.GetState() != cri.PodSandboxState_SANDBOX_READY {
 			t.Errorf("while containerd hangs: %v", s.status)
 		}
