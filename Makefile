@@ -198,7 +198,6 @@ bin/crun:
 .PHONY: bench-crun
 bench-crun: deps build bin/crun ## Measure lives of pods with crun beside runc, on MasCRI and on containerd, and write docs/benchmarks/crun
 	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
-	mkdir -p docs/benchmarks/crun
 	go run ./bench -out docs/benchmarks/crun -contestants containerd-2,mascri-28,containerd-2-crun,mascri-28-crun \
 		-pods 10 -lists 1 -poll-pods 10 -poll 1 -restarts 1 -logs 1 -log-mb 1
 

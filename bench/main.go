@@ -107,6 +107,9 @@ func main() {
 	runtime.LockOSThread()
 	o, err := parse()
 	if err == nil {
+		err = os.MkdirAll(o.out, 0o755) // before anything is measured
+	}
+	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 		switch {
