@@ -32,6 +32,8 @@ type daemon struct {
 	runtimeapi.RuntimeServiceClient
 	image runtimeapi.ImageServiceClient
 	conn  *grpc.ClientConn
+	// changed is what the index tells of an id.
+	changed func(id string)
 	life
 	end func() // as a crash does, but for what is under way
 }
@@ -94,7 +96,7 @@ func startDaemon(t *testing.T, l life) *daemon {
 	t.Cleanup(end)
 	return &daemon{
 		RuntimeServiceClient: runtimeapi.NewRuntimeServiceClient(conn), image: runtimeapi.NewImageServiceClient(conn),
-		conn: conn, life: l, end: end,
+		conn: conn, changed: server.Changed, life: l, end: end,
 	}
 }
 

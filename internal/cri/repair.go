@@ -245,8 +245,10 @@ func (s *Server) repairLocked(ctx context.Context, id string) error {
 		return nil
 	case err != nil:
 		return err
-	case s.flights.flies(sandbox.Name) || !s.needsRepair(sandbox, a):
+	case s.flights.flies(sandbox.Name):
 		return nil
+	case !s.needsRepair(sandbox, a):
+		return s.opts.Index.Refresh(ctx, id) // what it shows, if anything, is not so any more
 	case s.repairs.isDoomed(id) || unfinished(sandbox, a):
 		s.log.Info("removing a sandbox that was never finished", "sandbox", id)
 		return s.remove(ctx, sandbox)

@@ -138,6 +138,27 @@ func TestRepairLeavesAlone(t *testing.T) {
 	}
 }
 
+// Where the index shows what the engine contradicts, a repair asks it to look again.
+func TestRepairRefreshesTheIndex(t *testing.T) {
+	d := newDaemon(t)
+	id := d.run(t, podConfig("web"))
+	d.engine.Mute(true)
+	d.engine.User().Terminate(t, id)
+	if err := d.engine.Start(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	now, err := d.engine.Inspect(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.network.put(id, pod.Attached, now.NetnsInode)
+	if got := d.listed(t, nil); got != "web SANDBOX_NOTREADY" {
+		t.Fatalf("listed: %q", got)
+	}
+	d.changed(id)
+	eventually(t, "it is shown as it is", func() bool { return d.listed(t, nil) == "web SANDBOX_READY" })
+}
+
 // Leaks are looked for once it is known what the engine has.
 func TestLeaksAreLookedForAfterTheStart(t *testing.T) {
 	l := newLife(t)

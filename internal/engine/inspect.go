@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -53,7 +55,10 @@ func (e *Engine) Look(ctx context.Context, idOrName string) (pod.Item, error) {
 	item, err := e.inspect(ctx, c, idOrName)
 	for err == nil && item.Sandbox != nil && item.Sandbox.Running {
 		sandbox := item.Sandbox
-		inode, own := netnsInode(sandbox.PID, sandbox.ID)
+		inode, own, unread := netnsInode(sandbox.PID, sandbox.ID)
+		if unread != nil { // without it the sandbox would look like one that lost its network
+			return pod.Item{}, fmt.Errorf("network namespace of container %s: %w", sandbox.ID, unread)
+		}
 		if own {
 			sandbox.NetnsInode = inode
 			break
@@ -222,19 +227,30 @@ func parseTimes(texts ...string) (times [3]time.Time, err error) {
 // netnsInode returns the inode of a process's network namespace, 0 for a process that is
 // gone. own tells that it is one of the container's processes, by its cgroup, as engines
 // name that after the container unless an OCI runtime has its own mind.
-func netnsInode(pid int, container string) (inode uint64, own bool) {
+func netnsInode(pid int, container string) (inode uint64, own bool, err error) {
 	proc, err := os.OpenRoot("/proc/" + strconv.Itoa(pid)) // stays that process, whose pid may be reused
 	if err != nil {
-		return 0, false
+		return 0, false, unlessEnded(err)
 	}
 	defer proc.Close()
 	link, err := proc.Readlink("ns/net")
 	if err != nil {
-		return 0, false
+		return 0, false, unlessEnded(err)
 	}
 	if _, err := fmt.Sscanf(link, "net:[%d]", &inode); err != nil {
-		return 0, false
+		return 0, false, fmt.Errorf("%s/ns/net is %q: %w", proc.Name(), link, err)
 	}
 	cgroups, err := proc.ReadFile("cgroup")
-	return inode, err == nil && bytes.Contains(cgroups, []byte(container))
+	if err != nil {
+		return inode, false, unlessEnded(err)
+	}
+	return inode, bytes.Contains(cgroups, []byte(container)), nil
+}
+
+// unlessEnded is nil for what /proc says of a process that is gone.
+func unlessEnded(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+		return nil
+	}
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -136,7 +137,7 @@ func TestStateDirectoryIsFull(t *testing.T) {
 }
 
 // Without file descriptors connections are not taken, which costs no CPU, and what needs one
-// says so. With some again, all goes on.
+// says so. Pods stay as they are. With some again, all goes on.
 func TestNoMoreFileDescriptors(t *testing.T) {
 	n := idleNode(t, enginetest.StartDaemon(t, enginetest.Engine28), userConf(), "--metrics-address=127.0.0.1:0")
 	n.prepare = func(cmd *exec.Cmd) {
@@ -160,6 +161,7 @@ func TestNoMoreFileDescriptors(t *testing.T) {
 	}
 	fds := 0
 	within(t, "no file descriptor is left", func() bool { fds, _ = n.held(t); return fds >= 78 })
+	n.docker(t, "update", "--cpu-shares=128", b.pod.id) // so that the index looks at it again
 	began := n.cpu(t)
 	time.Sleep(3 * time.Second)
 	if used := n.cpu(t) - began; used > 2*time.Second { // of two CPUs, with the race detector
@@ -184,6 +186,9 @@ func TestNoMoreFileDescriptors(t *testing.T) {
 	})
 	n.waitCondition(t, n.runtimeCondition, 10*time.Second, "")
 	n.metricsText(t)
+	if now := n.inspect(t, b.pod.id); now.status.GetState() != cri.PodSandboxState_SANDBOX_READY || !slices.Equal(now.ips, b.pod.ips) {
+		t.Errorf("the pod that ran all the time is %s with %v, was ready with %v", now.status.GetState(), now.ips, b.pod.ips)
+	}
 	b.removePod(t, b.pod.id)
 	n.wantWhole(t, 0)
 }
