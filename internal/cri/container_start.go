@@ -55,7 +55,7 @@ func (s *Server) startContainer(ctx context.Context, container pod.Container) er
 	if _, err := s.readySandbox(container.SandboxID); err != nil {
 		return err
 	}
-	if err := s.followLog(container); err != nil {
+	if err := s.followLog(ctx, container); err != nil {
 		return err
 	}
 	if err = s.startLimited(ctx, container.ID); errdefs.IsNotFound(err) && s.isThere(container.ID) {
@@ -109,11 +109,11 @@ func (s *Server) limit(id string) error {
 }
 
 // followLog begins or goes on with the container's CRI log file, where it has one.
-func (s *Server) followLog(container pod.Container) error {
+func (s *Server) followLog(ctx context.Context, container pod.Container) error {
 	if container.LogPath == "" {
 		return nil
 	}
-	err := s.opts.Logs.Follow(pod.LogSource{ID: container.ID, Directory: container.LogSource, Path: container.LogPath, Root: logRoot(container), Running: container.Running})
+	err := s.opts.Logs.Follow(ctx, pod.LogSource{ID: container.ID, Directory: container.LogSource, Path: container.LogPath, Root: logRoot(container), Running: container.Running})
 	if err != nil {
 		return fmt.Errorf("log file: %w", err)
 	}

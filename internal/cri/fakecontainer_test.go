@@ -95,7 +95,7 @@ type fakeLogs struct {
 	fail     error // of Follow
 }
 
-func (l *fakeLogs) Follow(source pod.LogSource) error {
+func (l *fakeLogs) Follow(_ context.Context, source pod.LogSource) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.fail != nil {

@@ -21,6 +21,7 @@ const (
 	repairLimit = 90 * time.Second // for one sandbox
 	drainsMost  = 8                // log files completed at once
 	drainLimit  = 20 * time.Second // for all of them; what is left is completed later
+	followLimit = time.Second      // for a log file to be there, which others wait for; it goes on
 	leaksEvery  = 10 * time.Minute // what plugins leave is looked for
 	leaksLimit  = 2 * time.Minute
 )
@@ -100,7 +101,9 @@ func (s *Server) Changed(id string) {
 	case err != nil:
 		s.repairs.add(id)
 	case container.Running && s.isRecovered():
-		if err := s.followLog(container); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), followLimit)
+		defer cancel()
+		if err := s.followLog(ctx, container); err != nil {
 			s.log.Error("a container's log can't be written", "container", id, "error", err)
 		}
 	}
@@ -139,7 +142,7 @@ func (s *Server) recoverContainers() {
 			continue
 		}
 		group.Go(func() error {
-			err := s.followLog(container)
+			err := s.followLog(ctx, container)
 			if err == nil && !container.Running {
 				err = s.opts.Logs.Drain(ctx, container.ID)
 			}

@@ -82,8 +82,8 @@ type Births interface {
 
 // Logs writes CRI log files. What is unknown to it is no error, but for Reopen.
 type Logs interface {
-	// Follow begins or goes on to copy what a container writes.
-	Follow(source pod.LogSource) error
+	// Follow begins or goes on to copy what a container writes, also where ctx ends first.
+	Follow(ctx context.Context, source pod.LogSource) error
 	// Reopen makes what comes from now on go to a new file.
 	Reopen(ctx context.Context, container string) error
 	// Drain returns once all that an ended container wrote is in its file.

@@ -46,7 +46,7 @@ func TestSymbolicLinksOutOfTheLogDirectoryAreRefused(t *testing.T) {
 			n.engine.start()
 			n.engine.log("stdout", "root::0:0::/:/bin/sh", 0)
 			f := New(Options{StateDir: n.state, Logger: discard()})
-			err := f.Follow(n.source)
+			err := f.Follow(patience(t), n.source)
 			if !errors.Is(err, errdefs.ErrFailedPrecondition) {
 				t.Errorf("error %v", err)
 			}

@@ -202,7 +202,7 @@ func TestFullStateDisk(t *testing.T) {
 	n.drain(f)
 	same(t, text(t, n.path), n.engine.want())
 	n.source.ID = "c2"
-	if err := f.Follow(n.source); !errors.Is(err, unix.ENOSPC) {
+	if err := f.Follow(patience(t), n.source); !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("follow without room for a state: %v", err)
 	}
 }
@@ -296,7 +296,7 @@ func TestKilledWithinAnAppend(t *testing.T) {
 			}
 		}
 		f, stop := n.follow()
-		<-f.tail("c1").ended
+		<-n.tail(f).ended
 		stop()
 		n.step = nil
 		f, stop = n.follow()

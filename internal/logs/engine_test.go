@@ -163,7 +163,7 @@ func (n *node) follow() (*Follower, func()) {
 			n.t.Errorf("Run: %v", err)
 		}
 	}
-	if err := f.Follow(n.source); err != nil {
+	if err := f.Follow(patience(n.t), n.source); err != nil {
 		stop()
 		n.t.Fatal(err)
 	}
@@ -182,6 +182,14 @@ func (n *node) drain(f *Follower) {
 	if err := f.Drain(patience(n.t), "c1"); err != nil {
 		n.t.Fatal(err)
 	}
+}
+
+// tail is the container's, which is followed.
+func (n *node) tail(f *Follower) *tail {
+	n.t.Helper()
+	followed, err := f.tail(patience(n.t), "c1")
+	n.engine.must(err)
+	return followed
 }
 
 // text is the log at path.

@@ -102,24 +102,42 @@ func (f *Follower) start(t *tail) {
 // Follow begins to follow a container or goes on where an earlier life of the daemon was,
 // and makes its log file, with its directories, if there is none. It is called before the
 // engine starts the container; calling it again is no error, nor is it for a container
-// whose log is complete.
-func (f *Follower) Follow(source pod.LogSource) error {
+// whose log is complete. Where ctx ends first, as on a file system that hangs, it goes on.
+func (f *Follower) Follow(ctx context.Context, source pod.LogSource) error {
 	if err := check(source); err != nil {
 		return err
 	}
 	t, isNew := f.register(source)
 	if isNew {
-		t.failed = t.prepare()
-		f.prepared(t)
+		go func() {
+			t.failed = t.prepare()
+			f.prepared(t)
+		}()
 	}
-	<-t.ready
-	if t.failed != nil {
-		return fmt.Errorf("follow the log of container %s: %w", source.ID, t.failed)
+	err := wait(ctx, t.ready)
+	if err == nil {
+		err = t.failed
 	}
-	if isNew || !source.Running {
+	if err != nil {
+		return fmt.Errorf("follow the log of container %s: %w", source.ID, err)
+	}
+	if isNew || !source.Running || f.resume(t) {
 		return nil
 	}
-	return f.resume(t, source)
+	if err := wait(ctx, t.ended); err != nil {
+		return fmt.Errorf("complete the log of an earlier run of container %s: %w", source.ID, err)
+	}
+	return f.Follow(ctx, source)
+}
+
+// wait returns once done is closed, or with ctx's error.
+func wait(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // check refuses what would be a file elsewhere.
@@ -176,31 +194,51 @@ func (f *Follower) prepared(t *tail) {
 	f.start(t)
 }
 
-// resume follows a container that runs again.
-func (f *Follower) resume(t *tail, source pod.LogSource) error {
+// resume tells t that its container runs again, unless it is finished. It waits for nothing:
+// t may be stuck in a write to its log file.
+func (f *Follower) resume(t *tail) bool {
 	f.mu.Lock()
-	running := t.started
-	f.mu.Unlock()
-	if !running {
-		return nil // it was never told to end
-	}
-	err := t.ask(context.Background(), resume)
-	if t.isFinished() {
-		return f.Follow(source)
-	}
-	return err
+	defer f.mu.Unlock()
+	t.resumed = true
+	return !t.finished
+}
+
+// takeResumed tells whether t's container runs again, and forgets it.
+func (f *Follower) takeResumed(t *tail) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	resumed := t.resumed
+	t.resumed = false
+	return resumed
+}
+
+// end finishes t, whose log is complete, unless its container runs again.
+func (f *Follower) end(t *tail) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t.finished = !t.resumed
+	return t.finished
+}
+
+// forgotten finishes t, whose container was removed.
+func (f *Follower) forgotten(t *tail) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t.finished = true
 }
 
 // Drain returns once the log file of a container that ended is complete, which is
 // remembered: it is followed no more. Where ctx ends first, that goes on. It is nil for a
 // container that is not known.
 func (f *Follower) Drain(ctx context.Context, id string) error {
-	t := f.tail(id)
-	if t == nil || t.isFinished() {
+	t, err := f.tail(ctx, id)
+	if err == nil && (t == nil || t.isFinished()) {
 		return nil
 	}
-	err := t.ask(ctx, drain)
-	if err != nil && t.isFinished() {
+	if err == nil {
+		err = t.ask(ctx, drain)
+	}
+	if err != nil && t != nil && t.isFinished() {
 		return nil
 	}
 	if err != nil {
@@ -213,11 +251,14 @@ func (f *Follower) Drain(ctx context.Context, id string) error {
 // nothing is written to the old one. The error is ErrNotFound for a container that is not
 // known, and ErrFailedPrecondition where its log is complete.
 func (f *Follower) Reopen(ctx context.Context, id string) error {
-	t := f.tail(id)
-	if t == nil {
+	t, err := f.tail(ctx, id)
+	if err == nil && t == nil {
 		return fmt.Errorf("the log of container %s is not followed: %w", id, errdefs.ErrNotFound)
 	}
-	if err := t.ask(ctx, reopen); err != nil {
+	if err == nil {
+		err = t.ask(ctx, reopen)
+	}
+	if err != nil {
 		return fmt.Errorf("reopen the log of container %s: %w", id, err)
 	}
 	return nil
@@ -226,11 +267,14 @@ func (f *Follower) Reopen(ctx context.Context, id string) error {
 // Forget ends following a container that was removed. Its log file stays. It is no error
 // if it is not known.
 func (f *Follower) Forget(ctx context.Context, id string) error {
-	if t := f.tail(id); t != nil && !f.neverRan(t) {
-		if err := t.ask(ctx, forget); err != nil && !errors.Is(err, errdefs.ErrFailedPrecondition) {
-			return fmt.Errorf("forget the log of container %s: %w", id, err)
+	t, err := f.tail(ctx, id)
+	if err == nil && t != nil && !f.neverRan(t) {
+		if err = t.ask(ctx, forget); err == nil || errors.Is(err, errdefs.ErrFailedPrecondition) {
+			err = wait(ctx, t.ended)
 		}
-		<-t.ended
+	}
+	if err != nil {
+		return fmt.Errorf("forget the log of container %s: %w", id, err)
 	}
 	if err := os.Remove(f.stateFile(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove log state: %w", err)
@@ -271,15 +315,18 @@ func (f *Follower) Sweep(ctx context.Context, known func(id string) bool) error 
 	return err
 }
 
-// tail returns the container's tail, prepared, or nil.
-func (f *Follower) tail(id string) *tail {
+// tail returns the container's tail, prepared, or nil. The error is ctx's.
+func (f *Follower) tail(ctx context.Context, id string) (*tail, error) {
 	f.mu.Lock()
 	t := f.tails[id]
 	f.mu.Unlock()
-	if t != nil {
-		<-t.ready
+	if t == nil {
+		return nil, nil
 	}
-	return t
+	if err := wait(ctx, t.ready); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 func (f *Follower) stateFile(id string) string { return filepath.Join(f.opts.StateDir, id) }

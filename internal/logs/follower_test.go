@@ -258,18 +258,18 @@ func TestFinishedLog(t *testing.T) {
 	if err := f.Reopen(patience(t), "c1"); !errors.Is(err, errdefs.ErrFailedPrecondition) {
 		t.Errorf("reopen: %v", err)
 	}
-	if err := f.Follow(n.source); err != nil {
+	if err := f.Follow(patience(t), n.source); err != nil {
 		t.Errorf("follow: %v", err)
 	}
 	stop()
 	f, stop = n.follow()
-	if got := f.tail("c1"); !got.isFinished() {
+	if !n.tail(f).isFinished() {
 		t.Error("a finished log is followed again")
 	}
 
 	// docker start
 	n.source.Running = true
-	if err := f.Follow(n.source); err != nil {
+	if err := f.Follow(patience(t), n.source); err != nil {
 		t.Fatal(err)
 	}
 	n.engine.start()
@@ -297,7 +297,7 @@ func TestRunsAgainBeforeItsLogIsComplete(t *testing.T) {
 	cancel()
 	_ = f.Drain(ctx, "c1") // given up; whether it had begun is open
 	n.source.Running = true
-	if err := f.Follow(n.source); err != nil {
+	if err := f.Follow(patience(t), n.source); err != nil {
 		t.Fatal(err)
 	}
 	n.engine.log("stdout", "two", 0)
@@ -320,7 +320,7 @@ func TestUnknownContainers(t *testing.T) {
 	for _, id := range []string{"", "..", "a/b"} {
 		source := n.source
 		source.ID = id
-		if err := f.Follow(source); !errors.Is(err, errdefs.ErrInvalidArgument) {
+		if err := f.Follow(patience(t), source); !errors.Is(err, errdefs.ErrInvalidArgument) {
 			t.Errorf("follow %q: %v", id, err)
 		}
 	}
@@ -377,7 +377,7 @@ func TestNoRegularFileAtThePath(t *testing.T) {
 	n := newNode(t)
 	n.source.Path, n.source.Root = "/dev/null", "/dev"
 	f := New(Options{StateDir: n.state, Logger: discard()})
-	if err := f.Follow(n.source); !errors.Is(err, errdefs.ErrInvalidArgument) {
+	if err := f.Follow(patience(t), n.source); !errors.Is(err, errdefs.ErrInvalidArgument) {
 		t.Fatalf("error %v", err)
 	}
 }
@@ -461,7 +461,7 @@ func TestLossOfPower(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- f.Run(ctx) }()
-		n.engine.must(f.Follow(n.source))
+		n.engine.must(f.Follow(patience(t), n.source))
 		await(t, n.path, n.engine.want())
 		cancel()
 		n.engine.must(<-ended)
@@ -485,7 +485,7 @@ func TestManyContainersInLittleMemory(t *testing.T) {
 	for i := range containers {
 		n := newNode(t)
 		n.source.ID = fmt.Sprint("c", i)
-		n.engine.must(f.Follow(n.source))
+		n.engine.must(f.Follow(patience(t), n.source))
 		n.engine.start()
 		nodes = append(nodes, n)
 	}

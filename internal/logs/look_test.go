@@ -19,7 +19,7 @@ func TestQuietContainerIsWoken(t *testing.T) {
 	n := newNode(t)
 	f, stop := n.follow()
 	defer stop()
-	awaitWatched(t, f)
+	n.awaitWatched(f)
 	n.engine.start()
 	for range 3 {
 		began := time.Now()
@@ -28,16 +28,16 @@ func TestQuietContainerIsWoken(t *testing.T) {
 		if took := time.Since(began); took > 5*time.Second {
 			t.Errorf("a line took %v", took)
 		}
-		awaitWatched(t, f)
+		n.awaitWatched(f)
 	}
 }
 
 // awaitWatched returns once the container is not looked at any more without a notification.
-func awaitWatched(t *testing.T, f *Follower) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); f.watch.interval(f.tail("c1")) != lookAnyway; time.Sleep(time.Millisecond) {
+func (n *node) awaitWatched(f *Follower) {
+	n.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); f.watch.interval(n.tail(f)) != lookAnyway; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("it is not watched")
+			n.t.Fatal("it is not watched")
 		}
 	}
 	time.Sleep(3 * pause) // for the last look after that
@@ -59,7 +59,7 @@ func TestNotificationsAreLost(t *testing.T) {
 	n.engine.start()
 	n.engine.log("stdout", "one", 0)
 	await(t, n.path, n.engine.want())
-	awaitWatched(t, f)
+	n.awaitWatched(f)
 
 	f.watch.mu.Lock()                             // none is taken out of the queue meanwhile, but for one read's worth
 	others := [2]string{t.TempDir(), t.TempDir()} // one after the other: the same twice is told once
@@ -82,7 +82,7 @@ func TestNotificationsAreLost(t *testing.T) {
 	if took := time.Since(began); took > lookAnyway/2 {
 		t.Errorf("a line whose notification was lost took %v", took)
 	}
-	awaitWatched(t, f)
+	n.awaitWatched(f)
 	n.engine.log("stdout", "three", 0)
 	await(t, n.path, n.engine.want())
 }
@@ -94,8 +94,8 @@ func TestRotatedBetweenReadAndLook(t *testing.T) {
 	n.engine.start()
 	n.engine.log("stdout", "one", 0)
 	f := New(Options{StateDir: n.state, Logger: discard()})
-	n.engine.must(f.Follow(n.source)) // and nothing runs
-	tail := f.tail("c1")
+	n.engine.must(f.Follow(patience(t), n.source)) // and nothing runs
+	tail := n.tail(f)
 	defer tail.close()
 	if result, err := tail.batch(t.Context()); result != caughtUp || err != nil {
 		t.Fatalf("%v, %v", result, err)
@@ -175,7 +175,7 @@ func TestStateOfANewerVersionIsKept(t *testing.T) {
 	n.engine.start()
 	n.engine.log("stdout", "one", 0)
 	f := New(Options{StateDir: n.state, Logger: slog.New(slog.DiscardHandler)})
-	if err := f.Follow(n.source); !errors.Is(err, durable.ErrNewer) || !strings.Contains(err.Error(), file) {
+	if err := f.Follow(patience(t), n.source); !errors.Is(err, durable.ErrNewer) || !strings.Contains(err.Error(), file) {
 		t.Errorf("error is %v", err)
 	}
 	if got := text(t, file); got != newer {

@@ -25,11 +25,11 @@ type tail struct {
 	ready    chan struct{} // closed when prepare returned failed
 	failed   error
 	ended    chan struct{} // closed when nothing touches the files any more
-	finished bool          // all was appended; valid once ended
 	behind   atomic.Int64  // since when there is more than could be appended, in ns since 1970; 0: there is none
 
-	// Guarded by the follower's mu: whether prepare succeeded, whether run was called.
-	prepared, started bool
+	// Guarded by the follower's mu: whether prepare succeeded, whether run was called, whether
+	// the container runs again though it was drained, and whether all was appended, for good.
+	prepared, started, resumed, finished bool
 
 	// Of the goroutine, after prepare.
 	saved    *os.File // the state file
@@ -56,7 +56,6 @@ type requestKind int
 const (
 	drain  requestKind = iota
 	reopen             // the log file
-	resume             // the container runs again
 	forget             // the container was removed
 )
 
@@ -110,12 +109,13 @@ func (t *tail) run(ctx context.Context) {
 	}()
 	var pace pace
 	for ctx.Err() == nil {
+		t.goOn()
 		result, err := t.advance(ctx)
 		if err == nil && result == quiet && t.unsaved {
 			err = t.save() // so that it is exact where the daemon is away for long
 		}
 		if err == nil && result == complete {
-			if err = t.finish(); err == nil {
+			if err = t.finish(); err == nil && t.follower.end(t) {
 				t.noteBehind(false)
 				return
 			}
@@ -130,6 +130,13 @@ func (t *tail) run(ctx context.Context) {
 		if err := t.save(); err != nil { // an older one does as well
 			t.log.Debug("saving a log state failed", "error", err)
 		}
+	}
+}
+
+// goOn follows a container that runs again.
+func (t *tail) goOn() {
+	if t.follower.takeResumed(t) {
+		t.final, t.state.Finished = false, false
 	}
 }
 
@@ -178,17 +185,15 @@ func (t *tail) pause(ctx context.Context, wait time.Duration, wake <-chan struct
 func (t *tail) serve(r request) bool {
 	switch r.kind {
 	case drain:
+		t.goOn() // it ran again before it ended
 		t.final = true
 		t.drains = slices.DeleteFunc(t.drains, func(r request) bool { return r.ctx.Err() != nil })
 		t.drains = append(t.drains, r)
-	case resume:
-		t.final = false
-		r.answer <- nil
 	case reopen:
 		r.answer <- t.serveReopen(r.ctx)
 	case forget:
 		t.takeRest(r.ctx)
-		t.finished = true
+		t.follower.forgotten(t)
 		r.answer <- nil
 		return true
 	}
@@ -228,10 +233,10 @@ func (t *tail) finish() error {
 		t.state.Finished = false
 		return err
 	}
-	t.finished = true
 	for _, r := range t.drains {
 		r.answer <- nil
 	}
+	t.drains = nil
 	return nil
 }
 
