@@ -275,6 +275,9 @@ func TestTheLedgerForgetsTheOldest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if text, _ := os.ReadFile(l.path); strings.Count(string(text), "\n") != ledgerMost {
+		t.Errorf("the file has %d lines", strings.Count(string(text), "\n"))
+	}
 	file, err := os.OpenFile(l.path, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -283,16 +286,20 @@ func TestTheLedgerForgetsTheOldest(t *testing.T) {
 		t.Fatal(err)
 	}
 	file.Close()
-	for range 2 { // the second time from the compacted file
+	for i := range 2 { // the second time with a line behind the torn one
 		if l, err = loadLedger(dir); err != nil {
 			t.Fatal(err)
 		}
 		all := l.all()
-		if len(all) != ledgerMost || all[0].SandboxID != sandboxID(fmt.Sprint(ledgerMost+1)) || all[0].Network != "good" {
+		if len(all) != ledgerMost || all[0].SandboxID != sandboxID(fmt.Sprint(ledgerMost+1+i)) || all[0].Network != "good" {
 			t.Errorf("%d entries, the first is %+v", len(all), all[0])
 		}
-	}
-	if text, _ := os.ReadFile(l.path); strings.Count(string(text), "\n") != ledgerMost {
-		t.Errorf("the file has %d lines", strings.Count(string(text), "\n"))
+		if i > 0 && !l.knows(rec.SandboxID) {
+			t.Error("what came after a torn line is lost")
+		}
+		rec.SandboxID = sandboxID("after the torn line")
+		if err := l.note(rec); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

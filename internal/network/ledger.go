@@ -19,8 +19,7 @@ import (
 // share networks, and nothing else tells whose a leftover is once its record is gone.
 const ledgerFile = "ledger"
 
-// ledgerMost is how many attachments are remembered; twice as many at most are in the
-// file until the next start.
+// ledgerMost is how many attachments are remembered; twice as many at most are in the file.
 const ledgerMost = 5000
 
 // entry is what the ledger knows of an attachment.
@@ -37,12 +36,16 @@ type entry struct {
 type ledger struct {
 	path string
 
+	writing sync.Mutex // guards the file and the following two fields
+	lines   int        // in the file
+	torn    bool       // the file ends within a line
+
 	mu      sync.Mutex // guards all following fields
 	entries map[string]entry
 	order   []string // sandbox ids, the oldest first
 }
 
-// loadLedger reads the ledger and drops its oldest entries.
+// loadLedger reads the ledger but for its oldest entries.
 func loadLedger(stateDir string) (*ledger, error) {
 	l := &ledger{path: filepath.Join(stateDir, ledgerFile), entries: map[string]entry{}}
 	data, err := os.ReadFile(l.path)
@@ -54,30 +57,49 @@ func loadLedger(stateDir string) (*ledger, error) {
 	}
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	lines.Buffer(nil, maxOutput)
-	count := 0
 	for lines.Scan() {
 		var e entry
 		if json.Unmarshal(lines.Bytes(), &e) == nil && wholeID.MatchString(e.SandboxID) {
 			l.put(e)
 		}
-		count++
+		l.lines++
 	}
-	if count <= 2*ledgerMost {
-		return l, nil
-	}
-	return l, l.compact()
+	l.torn = len(data) > 0 && data[len(data)-1] != '\n'
+	return l, nil
 }
 
+// compact writes the file anew; l.writing is held.
 func (l *ledger) compact() error {
 	var text []byte
-	for _, id := range l.order {
-		line, err := json.Marshal(l.entries[id])
+	all := l.all()
+	for _, e := range all {
+		line, err := json.Marshal(e)
 		if err != nil {
 			return fmt.Errorf("encode ledger: %w", err)
 		}
 		text = append(append(text, line...), '\n')
 	}
 	if err := durable.WriteFile(l.path, text); err != nil {
+		return fmt.Errorf("write ledger: %w", err)
+	}
+	l.lines, l.torn = len(all), false
+	return nil
+}
+
+// append adds a line to the file; l.writing is held.
+func (l *ledger) append(line []byte) error {
+	line = append(line, '\n')
+	if l.torn {
+		line = append([]byte{'\n'}, line...)
+	}
+	file, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("write ledger: %w", err)
+	}
+	_, err = file.Write(line)
+	l.torn = err != nil // or it was all, and an empty line does no harm
+	l.lines++
+	if err = errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("write ledger: %w", err)
 	}
 	return nil
@@ -111,15 +133,12 @@ func (l *ledger) note(rec record) error {
 	l.mu.Lock()
 	l.put(e)
 	l.mu.Unlock()
-	file, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("write ledger: %w", err)
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	if l.lines >= 2*ledgerMost {
+		return l.compact() // with e
 	}
-	_, err = file.Write(append(line, '\n')) // one write: lines of two don't mix
-	if err = errors.Join(err, file.Close()); err != nil {
-		return fmt.Errorf("write ledger: %w", err)
-	}
-	return nil
+	return l.append(line)
 }
 
 // noteMissing notes the records that a crash came before the ledger with.
