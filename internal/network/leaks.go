@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -74,25 +75,46 @@ func (n *Network) detachCached(ctx context.Context, found []pod.Leak) (any bool)
 			continue
 		}
 		any = true
-		if err := n.Detach(ctx, l.SandboxID, nil); err != nil {
+		if err := n.detachPast(ctx, l.SandboxID); err != nil {
 			n.cfg.Logger.Warn("what is left of a sandbox can't be detached; it is mended by hand", "sandbox", l.SandboxID, "error", err)
 		}
 	}
 	return any
 }
 
+// detachPast is for a sandbox that was seen to have no record. One that has one by now is
+// attached again, and left alone.
+func (n *Network) detachPast(ctx context.Context, sandboxID string) error {
+	unlock, err := n.lockPast(ctx, sandboxID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, known := n.record(sandboxID); known {
+		return nil
+	}
+	return n.detachLost(context.WithoutCancel(ctx), sandboxID, hasEnded)
+}
+
 // mendWait is how long a sandbox may be worked on by others, such as a Detach that came
 // by an event, before what it left is looked at next time.
 const mendWait = 20 * time.Second
 
+func (n *Network) lockPast(ctx context.Context, sandboxID string) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, mendWait)
+	defer cancel()
+	if unlock, err = n.locks.Lock(ctx, sandboxID); err != nil {
+		return nil, fmt.Errorf("somebody is at work on the sandbox: %w", err)
+	}
+	return unlock, nil
+}
+
 // mendLeak works on a sandbox alone, as all else does.
 func (n *Network) mendLeak(ctx context.Context, l leaks.Leak) (mended bool, err error) {
 	if l.SandboxID != "" {
-		wait, cancel := context.WithTimeout(ctx, mendWait)
-		defer cancel()
-		unlock, err := n.locks.Lock(wait, l.SandboxID)
+		unlock, err := n.lockPast(ctx, l.SandboxID)
 		if err != nil {
-			return false, fmt.Errorf("somebody is at work on the sandbox: %w", err)
+			return false, err
 		}
 		defer unlock()
 		rec, known := n.record(l.SandboxID)
@@ -100,8 +122,25 @@ func (n *Network) mendLeak(ctx context.Context, l leaks.Leak) (mended bool, err 
 			return false, nil
 		}
 	}
+	if l.Kind == pod.LeakLink && n.mayHaveLink(l.Link) {
+		return false, errors.New("a sandbox has it, or is being attached and may be given it")
+	}
 	err = l.Mend(ctx)
 	return err == nil, err
+}
+
+// mayHaveLink tells whether an interface of that name on the node can be an attachment's. What
+// an ADD under way makes is not known before its end. One that begins later is no matter:
+// what it makes is not the interface that was found, even under the same name.
+func (n *Network) mayHaveLink(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, rec := range n.records {
+		if rec.Phase == pod.Attaching && rec.Result == nil || slices.Contains(hostLinks(rec.Result), name) {
+			return true
+		}
+	}
+	return false
 }
 
 // noteLeaks keeps for Status what could not be mended, and logs what is new.

@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -302,4 +303,65 @@ func TestTheLedgerForgetsTheOldest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// Some plugins name the host's end of a veth pair by the pod. While a pod of that name is
+// being attached again, or has it, it is not what the former one left.
+func TestAnInterfaceThatThePodAfterHas(t *testing.T) {
+	n := newNode(t)
+	n.write("10-bridge.conflist", n.bridge())
+	n.start()
+	const link = "cali0123456"
+	if out, err := exec.Command("ip", "link", "add", link, "type", "veth", "peer", "name", "peer0123456").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("ip", "link", "delete", link).Run() })
+	former := goodRecord()
+	former.IPs, former.Result = nil, []byte(`{"interfaces":[{"name":"`+link+`"}]}`)
+	n.enterLedger(former)
+	next := former
+	next.SandboxID = sandboxID("next")
+	mend := func() []pod.Leak {
+		t.Helper()
+		found, err := n.MendLeaks(t.Context(), []string{next.SandboxID})
+		if err != nil {
+			t.Error(err)
+		}
+		return found
+	}
+	next.Phase, next.Result = pod.Attaching, nil
+	n.show(next)
+	if found := mend(); len(found) != 1 || found[0].Mended || !strings.Contains(found[0].Error, "is being attached") {
+		t.Errorf("with ADD under way: %+v", found)
+	}
+	next.Phase, next.Result = pod.Attached, former.Result
+	n.show(next)
+	if found := mend(); len(found) != 0 || !n.mayHaveLink(link) {
+		t.Errorf("with another that has it: %+v", found)
+	}
+	if _, err := net.InterfaceByName(link); err != nil {
+		t.Fatal(err)
+	}
+	n.mu.Lock()
+	delete(n.records, next.SandboxID)
+	n.mu.Unlock()
+	if found := mend(); len(found) != 1 || !found[0].Mended {
+		t.Errorf("with nobody: %+v", found)
+	}
+}
+
+// What is attached again since its leftovers were found is left alone.
+func TestACacheFileOfWhatIsAttachedAgain(t *testing.T) {
+	n := newNode(t)
+	n.write("10-bridge.conflist", n.bridge())
+	n.start()
+	a := n.attach(n.sandbox("a"))
+	if !n.detachCached(t.Context(), []pod.Leak{{Kind: pod.LeakCache, SandboxID: a.SandboxID}}) {
+		t.Error("no cache file was seen")
+	}
+	if now, ok := n.Attachment(a.SandboxID); !ok || now.Phase != pod.Attached {
+		t.Errorf("the attachment is %+v, %t", now, ok)
+	}
+	n.detach(a.SandboxID)
+	n.nothingLeft()
 }

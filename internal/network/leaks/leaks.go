@@ -49,6 +49,7 @@ type Scope struct {
 // Leak is something that should not be, and can be mended.
 type Leak struct {
 	pod.Leak
+	Link string // the interface's name, of a LeakLink
 	mend func(context.Context) error
 }
 
@@ -80,7 +81,7 @@ func Find(ctx context.Context, scope Scope) ([]Leak, error) {
 }
 
 func leak(kind pod.LeakKind, owner firewall.Owner, what string, mend func(context.Context) error) Leak {
-	return Leak{pod.Leak{Kind: kind, SandboxID: owner.SandboxID, Network: owner.Network, What: what}, mend}
+	return Leak{Leak: pod.Leak{Kind: kind, SandboxID: owner.SandboxID, Network: owner.Network, What: what}, mend: mend}
 }
 
 func findPins(past []Past) []Leak {
@@ -103,8 +104,8 @@ func findPins(past []Past) []Leak {
 	return found
 }
 
-// findLinks looks for the host's ends of veth pairs. Plugins name them by chance, so that
-// a name tells whose it was.
+// findLinks looks for the host's ends of veth pairs. Most plugins name them by chance, so that
+// a name tells whose it was; some by the pod, so that the next pod of that name has it again.
 func findLinks(past []Past) []Leak {
 	var found []Leak
 	for _, p := range past {
@@ -121,7 +122,7 @@ func findLinks(past []Past) []Leak {
 				what += ", a port of " + bridge.Attrs().Name
 			}
 			index := link.Attrs().Index
-			found = append(found, leak(pod.LeakLink, p.Owner, what, func(context.Context) error {
+			l := leak(pod.LeakLink, p.Owner, what, func(context.Context) error {
 				now, err := netlink.LinkByIndex(index)
 				if errors.As(err, new(netlink.LinkNotFoundError)) || err == nil && now.Attrs().Name != name {
 					return nil
@@ -133,7 +134,9 @@ func findLinks(past []Past) []Leak {
 					return fmt.Errorf("delete interface %s: %w", name, err)
 				}
 				return nil
-			}))
+			})
+			l.Link = name
+			found = append(found, l)
 		}
 	}
 	return found
