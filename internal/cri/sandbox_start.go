@@ -83,7 +83,7 @@ func (s *Server) attachEarly(ctx context.Context, id string, config *cri.PodSand
 		switch {
 		case err == nil:
 			attached = &a
-		case !errors.Is(err, fs.ErrNotExist): // its process ended: the start tells why
+		case !errors.Is(alive(), fs.ErrNotExist): // else the start tells why it ended
 			failed = err
 		}
 	}()

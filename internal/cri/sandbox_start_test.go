@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -87,6 +90,14 @@ func TestAttachBesideTheStart(t *testing.T) {
 
 // What was attached early is the sandbox's in the end, or nothing is left of it.
 func TestEarlyAttachments(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "plugin")
+	if err := os.WriteFile(script, []byte("#!/no/such/interpreter\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	noInterpreter := exec.Command(script).Run()
+	if !errors.Is(noInterpreter, fs.ErrNotExist) {
+		t.Fatal(noInterpreter)
+	}
 	for name, test := range map[string]struct {
 		prepare func(*daemon)
 		want    error // code and text, or nil
@@ -97,6 +108,7 @@ func TestEarlyAttachments(t *testing.T) {
 		"another namespace":        {func(d *daemon) { d.network.set(func(n *fakeNetwork) { n.early = 7 }) }, nil, []int{early, 0}},
 		"of a process that ended":  {func(d *daemon) { d.births.set(func(b *fakeBirths) { b.ended = true }) }, nil, []int{0}},
 		"ADD fails":                {func(d *daemon) { d.network.set(func(n *fakeNetwork) { n.failAttach = errors.New("boom") }) }, errors.New("boom"), []int{early}},
+		"a plugin can't be run":    {func(d *daemon) { d.network.set(func(n *fakeNetwork) { n.failAttach = noInterpreter }) }, fmt.Errorf("fork/exec %s: no such file", script), []int{early}},
 		"the start fails":          {func(d *daemon) { d.engine.Fail(enginetest.Fault{Method: "Start", Err: errors.New("no shim")}) }, errors.New("no shim"), []int{early}},
 		"the start's answer fails": {func(d *daemon) { d.engine.Fail(enginetest.Fault{Method: "Start", Done: true, Err: errors.New("lost")}) }, errors.New("lost"), []int{early}},
 	} {
