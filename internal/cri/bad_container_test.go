@@ -71,7 +71,7 @@ func badContainers() []badCreate {
 			c.Mounts = []*runtimeapi.Mount{{ContainerPath: "/a", Image: imageSpec("nobody/has:this")}}
 		}), codes.NotFound, []string{"config.mounts[0].image", "nobody/has:this"}},
 		{"relative device", inConfig(func(c *config) { c.Devices = []*runtimeapi.Device{{HostPath: "a", ContainerPath: "/dev/a"}} }), invalid, []string{"devices[0].host_path"}},
-		{"privileged in a sandbox that is not", inSecurity(func(s *security) { s.Privileged = true }), invalid, []string{"config.linux.security_context.privileged"}},
+		{"privileged in a pod that is not", inSecurity(func(s *security) { s.Privileged = true }), invalid, []string{"config.linux.security_context.privileged"}},
 		{"user that nobody is", inSecurity(func(s *security) { s.RunAsUsername = "nobody-here" }), invalid, []string{"run_as_username", "nobody-here"}},
 		{"group without a user", inSecurity(func(s *security) { s.RunAsGroup = &runtimeapi.Int64Value{} }), invalid, []string{"run_as_group"}},
 		{"unknown policy of groups", inSecurity(func(s *security) { s.SupplementalGroupsPolicy = 77 }), invalid, []string{"supplemental_groups_policy", "77"}},

@@ -163,8 +163,8 @@ func (s *Server) containerSpec(ctx context.Context, sandbox pod.Sandbox, req *cr
 		return none, err
 	}
 	security := config.GetLinux().GetSecurityContext()
-	if security.GetPrivileged() && !sandbox.Config.GetLinux().GetSecurityContext().GetPrivileged() {
-		return none, invalid("config.linux.security_context.privileged", "sandbox %q is not privileged", sandbox.ID)
+	if security.GetPrivileged() && !sandboxConfig(sandbox, req).GetLinux().GetSecurityContext().GetPrivileged() {
+		return none, invalid("config.linux.security_context.privileged", "by its sandbox_config, the pod of sandbox %q is not privileged", sandbox.ID)
 	}
 	if err := s.resolveTarget(sandbox, security.GetNamespaceOptions()); err != nil {
 		return none, err
@@ -271,12 +271,15 @@ func (s *Server) resolveMounts(ctx context.Context, mounts []*cri.Mount) error {
 	return nil
 }
 
+// sandboxConfig is what the request says of the pod, which can have got ephemeral containers
+// since RunPodSandbox; without it, what that was told.
+func sandboxConfig(sandbox pod.Sandbox, req *cri.CreateContainerRequest) *cri.PodSandboxConfig {
+	return cmp.Or(req.GetSandboxConfig(), sandbox.Config)
+}
+
 // containerLog returns the path of the CRI log file, "" for none.
 func containerLog(sandbox pod.Sandbox, req *cri.CreateContainerRequest) (string, error) {
-	directory := sandbox.Config.GetLogDirectory()
-	if req.GetSandboxConfig() != nil {
-		directory = req.GetSandboxConfig().GetLogDirectory()
-	}
+	directory := sandboxConfig(sandbox, req).GetLogDirectory()
 	name := req.GetConfig().GetLogPath()
 	if directory == "" || name == "" {
 		return "", nil

@@ -13,6 +13,31 @@ import (
 	"github.com/mascri/mascri/internal/pod"
 )
 
+// The kubelet tells with each container whether its pod is privileged, which an ephemeral
+// container can change.
+func TestPrivilegedIsUpToTheRequest(t *testing.T) {
+	privileged := podConfig("privileged")
+	privileged.Linux = &runtimeapi.LinuxPodSandboxConfig{SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{Privileged: true}}
+	plain := podConfig("plain")
+	for name, tc := range map[string]struct {
+		run, told *runtimeapi.PodSandboxConfig
+		code      codes.Code
+	}{
+		"ephemeral":                  {plain, privileged, codes.OK},
+		"not any more":               {privileged, plain, codes.InvalidArgument},
+		"not told, and it is":        {privileged, nil, codes.OK},
+		"not told, and it never was": {plain, nil, codes.InvalidArgument},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDaemon(t)
+			config := containerConfig("app")
+			config.Linux.SecurityContext.Privileged = true
+			_, err := d.CreateContainer(t.Context(), &runtimeapi.CreateContainerRequest{PodSandboxId: d.run(t, tc.run), Config: config, SandboxConfig: tc.told})
+			wantCode(t, err, tc.code)
+		})
+	}
+}
+
 // While a sandbox is being stopped nothing is made or started in it: what asks waits, and
 // is refused.
 func TestNothingStartsInASandboxBeingStopped(t *testing.T) {

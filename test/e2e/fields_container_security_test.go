@@ -45,7 +45,7 @@ var confinementFields = prefixed("config.linux.security_context.", merge(map[str
 	},
 	"capabilities.add_capabilities none": {see: wantProcess("CapEff", capsDefault)},
 	// In one that is, it is seen by inPodOfTheNode.
-	"privileged in a pod that is not": {set: secured(func(s *cri.LinuxContainerSecurityContext) { s.Privileged = true }), code: codes.InvalidArgument, text: "security_context.privileged"},
+	"privileged where sandbox_config is not": {set: secured(func(s *cri.LinuxContainerSecurityContext) { s.Privileged = true }), code: codes.InvalidArgument, text: "security_context.privileged"},
 	"readonly_rootfs": {
 		script: "busybox touch /new 2>/dev/null || echo ro", set: secured(func(s *cri.LinuxContainerSecurityContext) { s.ReadonlyRootfs = true }), see: wantOutput("ro\n"),
 	},

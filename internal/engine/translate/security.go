@@ -28,7 +28,7 @@ type confinement interface {
 // security confines the process that holds the namespaces.
 //
 // Privileged never becomes Docker's: holding namespaces needs no privilege, and which
-// containers may be privileged is read from the sandbox's label when they are made.
+// containers may be privileged is settled when they are made.
 // It only lifts the profiles here, as they may name what a privileged pod relies on.
 func security(spec pod.SandboxSpec, host Host, _ *container.Config, out *container.HostConfig) error {
 	security := spec.Config.GetLinux().GetSecurityContext()
