@@ -109,6 +109,19 @@ func TestStartWhoseUndoFails(t *testing.T) {
 	eventually(t, "it is ended", func() bool { return d.containers(t, nil) == "app EXITED" })
 }
 
+// So it is with one that a new life of the daemon can't limit.
+func TestRecoveryThatCanNeitherLimitNorEnd(t *testing.T) {
+	d := newDaemon(t)
+	d.mustStart(t, d.run(t, podConfig("web")), containerConfig("app"))
+	d.end()
+	d.limits.failWith(errors.New("boom"))
+	d.engine.Fail(enginetest.Fault{Method: "Kill"})
+	d = startDaemon(t, d.life)
+	d.wantContainers(t, "app RUNNING")
+	d.engine.Heal()
+	eventually(t, "it is ended", func() bool { return d.containers(t, nil) == "app EXITED" })
+}
+
 // A container whose start failed does not run, whether or not the engine had started it:
 // nobody would know of its limits.
 func TestStartFailsAtEachStep(t *testing.T) {

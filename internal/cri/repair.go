@@ -160,11 +160,18 @@ func (s *Server) recoverContainers() {
 }
 
 // limitAgain does what the crash may have come before. One that can't be limited must not
-// run.
+// run: where it can't be ended now, that is tried again.
 func (s *Server) limitAgain(ctx context.Context, id string) {
-	if err := s.limit(id); err != nil {
-		s.log.Error("a container can't be limited; it is ended", "container", id, "error", errors.Join(err, s.endContainer(ctx, id)))
+	err := s.limit(id)
+	if err == nil {
+		return
 	}
+	end := func(ctx context.Context) error { return s.endContainer(ctx, id) }
+	left := end(ctx)
+	if left != nil {
+		s.repairs.leave(id, end)
+	}
+	s.log.Error("a container can't be limited; it is ended", "container", id, "error", errors.Join(err, left))
 }
 
 func (s *Server) isKnown(id string) bool {
