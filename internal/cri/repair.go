@@ -261,6 +261,9 @@ func (s *Server) repairLocked(ctx context.Context, id string) error {
 		return s.opts.Index.Refresh(ctx, id) // what it shows, if anything, is not so any more
 	case s.repairs.isDoomed(id) || unfinished(sandbox, a):
 		s.log.Info("removing a sandbox that was never finished", "sandbox", id)
+		if err := s.ofSandbox(ctx, id, s.removeContainer); err != nil { // one that lost its attachment can have some
+			return err
+		}
 		return s.remove(ctx, sandbox)
 	}
 	// Its process died or was started anew, in another network namespace, or a detach

@@ -105,6 +105,19 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
+// A sandbox whose attachment was lost goes with the containers that run in it.
+func TestRecoveryRemovesTheContainers(t *testing.T) {
+	d := newDaemon(t)
+	id := d.run(t, podConfig("web"))
+	d.mustStart(t, id, containerConfig("app"))
+	d.end()
+	d.network.set(func(n *fakeNetwork) { delete(n.attachments, id) })
+	d = startDaemon(t, d.life)
+	eventually(t, "nothing is left", func() bool { return d.engine.String() == "" })
+	eventually(t, "nothing is shown", func() bool { return d.containers(t, nil)+d.listed(t, nil) == "" })
+	d.wantClean(t)
+}
+
 func TestBehindOurBack(t *testing.T) {
 	d := newDaemon(t)
 	removed, died := d.run(t, podConfig("removed")), d.run(t, podConfig("died"))
