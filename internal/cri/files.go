@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -25,6 +26,12 @@ const (
 	resolvedConf = "/run/systemd/resolve/resolv.conf"
 	resolvedStub = "127.0.0.53"
 )
+
+// fileMost is how much is read of a file that containers can write to.
+const fileMost = 1 << 20
+
+// errTooLarge is of a file that is left as it is.
+var errTooLarge = errors.New("larger than 1 MiB, so that nothing is added to it")
 
 // localHosts is what every hosts file of a pod begins with.
 const localHosts = `127.0.0.1	localhost
@@ -106,8 +113,11 @@ func (f *files) finish(sandbox pod.Sandbox, attachment pod.Attachment) error {
 	for _, ip := range attachment.IPs {
 		fmt.Fprintf(&lines, "%s\t%s\n", ip, hostnameOf(sandbox.ID, sandbox.Config))
 	}
-	hosts, err := os.ReadFile(sandbox.Files.Hosts)
-	if err == nil && !bytes.Contains(hosts, lines.Bytes()) { // containers may have added lines of their own since
+	hosts, err := readMost(sandbox.Files.Hosts)
+	switch {
+	case bytes.Contains(hosts, lines.Bytes()): // containers may have added lines of their own since
+		err = nil
+	case err == nil:
 		err = add(sandbox.Files.Hosts, lines.Bytes())
 	}
 	if err != nil {
@@ -130,7 +140,7 @@ func (f *files) resolve(sandbox pod.Sandbox, dns pod.DNS) error {
 	if len(dns.Nameservers) > 0 {
 		return write(sandbox.Files.ResolvConf, own)
 	}
-	text, err := os.ReadFile(sandbox.Files.ResolvConf)
+	text, err := readMost(sandbox.Files.ResolvConf)
 	if err != nil || bytes.HasSuffix(text, own) {
 		return err
 	}
@@ -182,6 +192,21 @@ func hostnameOf(id string, config *cri.PodSandboxConfig) string {
 		return name
 	}
 	return id[:12] // as the engine does
+}
+
+// readMost returns, of a file with more than fileMost bytes, those that it begins with, and
+// an error.
+func readMost(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, fileMost+1))
+	if err == nil && len(text) > fileMost {
+		text, err = text[:fileMost], fmt.Errorf("%s: %w", path, errTooLarge)
+	}
+	return text, err
 }
 
 // write changes the file in place, readable by all users of the pod.

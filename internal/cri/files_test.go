@@ -1,6 +1,7 @@
 package cri
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -46,6 +47,31 @@ func TestDNSOfTheNetworkIsUsedWhereTheRequestSaysNothing(t *testing.T) {
 			holds(t, sandbox.Files.Hosts, localHosts+"10.88.0.2\t"+strings.Repeat("a", 12)+"\n")
 		})
 	}
+}
+
+// What containers wrote to their hosts and resolv.conf is neither read without end nor added to.
+func TestHugeFiles(t *testing.T) {
+	dir := t.TempDir()
+	sandbox := pod.Sandbox{ID: strings.Repeat("a", 64), Config: &cri.PodSandboxConfig{}}
+	sandbox.Files = pod.Files{ResolvConf: filepath.Join(dir, "resolv.conf"), Hosts: filepath.Join(dir, "hosts")}
+	attachment := pod.Attachment{IPs: []netip.Addr{netip.MustParseAddr("10.88.0.2")}}
+	const huge = 64 << 20
+	check := func(path, begins string, want error) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(path, []byte(begins), 0o600), os.Truncate(path, huge)); err != nil {
+			t.Fatal(err)
+		}
+		if err := newFiles(dir).finish(sandbox, attachment); !errors.Is(err, want) {
+			t.Errorf("error %v, want %v", err, want)
+		}
+		if stat, err := os.Stat(path); err != nil || stat.Size() != huge {
+			t.Errorf("%v, %v", stat, err)
+		}
+	}
+	check(sandbox.Files.Hosts, localHosts, errTooLarge)
+	check(sandbox.Files.Hosts, localHosts+"10.88.0.2\t"+strings.Repeat("a", 12)+"\n", nil)
+	attachment.DNS.Search = []string{"a.b"}
+	check(sandbox.Files.ResolvConf, "", errTooLarge)
 }
 
 func holds(t *testing.T, path, want string) {
