@@ -138,6 +138,9 @@ func (s *Server) UpdatePodSandboxResources(ctx context.Context, req *cri.UpdateP
 		return nil, err
 	}
 	defer unlock()
+	if sandbox, err = s.opts.Index.Sandbox(sandbox.ID); err != nil { // removed meanwhile
+		return nil, err
+	}
 	err = s.updates.put(sandbox.ID, update{resources: req.GetResources(), overhead: req.GetOverhead()})
 	if err != nil {
 		return nil, fmt.Errorf("update sandbox %q: %w", sandbox.ID, err)

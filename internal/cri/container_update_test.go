@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
@@ -141,6 +142,29 @@ func TestSandboxUpdatesSurviveARestart(t *testing.T) {
 	resp, err := d.PodSandboxStatus(t.Context(), &runtimeapi.PodSandboxStatusRequest{PodSandboxId: sandbox, Verbose: true})
 	if err != nil || !strings.Contains(resp.GetInfo()["info"], "12345") || !strings.Contains(resp.GetInfo()["info"], "54321") {
 		t.Errorf("%v, %v", resp.GetInfo(), err)
+	}
+}
+
+// An update that waits for a sandbox's removal leaves nothing behind.
+func TestUpdateOfASandboxBeingRemoved(t *testing.T) {
+	d := newDaemon(t)
+	sandbox := d.run(t, podConfig("web"))
+	release := d.engine.Hold("Remove")
+	removed, updated := make(chan error, 1), make(chan error, 1)
+	go func() { removed <- d.remove(t, sandbox) }()
+	eventually(t, "it is being removed", func() bool { return calls(d, "Remove") > 0 })
+	go func() {
+		_, err := d.UpdatePodSandboxResources(t.Context(), &runtimeapi.UpdatePodSandboxResourcesRequest{PodSandboxId: sandbox})
+		updated <- err
+	}()
+	time.Sleep(100 * time.Millisecond) // it waits for the sandbox; were it late, it would be refused as well
+	release()
+	if err := <-removed; err != nil {
+		t.Error(err)
+	}
+	wantCode(t, <-updated, codes.NotFound, sandbox)
+	if got := d.updates(t); got != "" {
+		t.Errorf("files left:\n%s", got)
 	}
 }
 
