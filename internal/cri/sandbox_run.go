@@ -207,7 +207,7 @@ func (s *Server) taken(ctx context.Context, spec pod.SandboxSpec, cause error) e
 func (s *Server) uncreate(ctx context.Context, name string) error {
 	s.opts.Step("undo")
 	sandbox, err := s.opts.Engine.Inspect(ctx, name)
-	if errdefs.IsNotFound(err) {
+	if errdefs.IsNotFound(err) || errors.Is(err, pod.ErrForeign) { // another's name is another's
 		return nil
 	}
 	if err != nil {

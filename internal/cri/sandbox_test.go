@@ -291,6 +291,22 @@ func TestTakenNameOfSomebodyElse(t *testing.T) {
 	}
 }
 
+// What is not ours under a sandbox's name is nothing that a failed RunPodSandbox left.
+func TestRunFailsBesideSomebodyElse(t *testing.T) {
+	d := newDaemon(t)
+	d.engine.User().Run(t, pod.SandboxName(podConfig("web").GetMetadata()), nil)
+	before := d.engine.String()
+	d.engine.Fail(enginetest.Fault{Method: "CreateSandbox"})
+	_, err := d.RunPodSandbox(t.Context(), &runtimeapi.RunPodSandboxRequest{Config: podConfig("web")})
+	wantCode(t, err, codes.Unavailable)
+	if strings.Contains(err.Error(), "cleaning up") {
+		t.Errorf("error %v", err)
+	}
+	if after := d.engine.String(); after != before {
+		t.Errorf("the engine held\n%sand now\n%s", before, after)
+	}
+}
+
 func TestListFilters(t *testing.T) {
 	d := newDaemon(t)
 	web, db := podConfig("web"), podConfig("db")
