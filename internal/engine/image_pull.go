@@ -56,7 +56,7 @@ func (e *Engine) PullImage(ctx context.Context, ref string, auth pod.RegistryAut
 func (e *Engine) pullFailed(what string, err error, auth pod.RegistryAuth) error {
 	err = e.failed(what, err)
 	text := err.Error()
-	for _, secret := range auth.Secrets() {
+	for _, secret := range onTheWay(auth) {
 		text = strings.ReplaceAll(text, secret, "***")
 	}
 	if text == err.Error() {
@@ -70,13 +70,36 @@ func (e *Engine) pullFailed(what string, err error, auth pod.RegistryAuth) error
 	return errdefs.ErrInternal.WithMessage(text)
 }
 
+// onTheWay returns the secrets as they are, and as HTTP carries them: in the header that the
+// engine is sent, and in the one that a registry is.
+func onTheWay(auth pod.RegistryAuth) []string {
+	secrets := auth.Secrets()
+	var texts [][]byte
+	if text, err := authText(auth); err == nil && len(secrets) > 0 {
+		texts = append(texts, text)
+	}
+	if auth.Password != "" {
+		texts = append(texts, []byte(auth.Username+":"+auth.Password))
+	}
+	for _, text := range texts {
+		for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding, base64.RawStdEncoding, base64.RawURLEncoding} {
+			secrets = append(secrets, encoding.EncodeToString(text))
+		}
+	}
+	return secrets
+}
+
 // authHeader is "" for no credentials, which lets the engine use none.
 func authHeader(auth pod.RegistryAuth) (string, error) {
 	if auth == (pod.RegistryAuth{}) {
 		return "", nil
 	}
-	text, err := json.Marshal(registry.AuthConfig{
+	text, err := authText(auth)
+	return base64.URLEncoding.EncodeToString(text), err
+}
+
+func authText(auth pod.RegistryAuth) ([]byte, error) {
+	return json.Marshal(registry.AuthConfig{
 		Username: auth.Username, Password: auth.Password, IdentityToken: auth.IdentityToken, RegistryToken: auth.RegistryToken,
 	})
-	return base64.URLEncoding.EncodeToString(text), err
 }
