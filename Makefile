@@ -130,6 +130,11 @@ critest: deps build bin/critest ## Run critest alone; its report is out/critest/
 test-kubelet: deps build bin/kubelet bin/kubelet-stream ## Run a real kubelet on it (ten minutes to build), and print each behaviour with what shows it
 	@test/all.sh kubelet
 
+.PHONY: test-cluster
+test-cluster: deps build bin/kubelet bin/cluster ## Make a cluster by kubeadm on it (half an hour to build), and print each behaviour with what shows it
+	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
+	@test/private.sh test/cluster/run.sh
+
 # A test binary, which go knows no "tool" for.
 bin/critest: tools/cri/go.mod tools/cri/go.sum
 	@echo "$@ $(call pinned,cri,sigs.k8s.io/cri-tools)"
@@ -148,6 +153,16 @@ bin/kubelet: tools/kubelet/go.mod tools/kubelet/go.sum
 bin/kubelet-stream: tools/kubelet/go.mod tools/kubelet/go.sum tools/kubelet/stream/main.go
 	@echo "$@"
 	@GOARCH=$(HOSTARCH) $(call build,tools/kubelet) -ldflags '$(STRIP)' -o "$(CURDIR)/$@" ./stream
+
+# A cluster's programs: half an hour on two cores. kubeadm names images by the version it is.
+bin/cluster: tools/cluster/go.mod tools/cluster/go.sum tools/etcd/go.mod tools/etcd/go.sum tools/coredns/go.mod tools/coredns/go.sum tools/coredns/main.go
+	@echo "$@ $(call pinned,cluster,k8s.io/kubernetes), etcd $(call pinned,etcd,go.etcd.io/etcd/server/v3), CoreDNS $(call pinned,coredns,github.com/coredns/coredns)"
+	@rm -rf $@.new && mkdir -p $@.new
+	@GOARCH=$(HOSTARCH) $(call build,tools/cluster) -o $(CURDIR)/$@.new/ \
+		-ldflags '$(STRIP) -X $(KUBELET_VERSION).gitVersion=$(call pinned,cluster,k8s.io/kubernetes)' tool
+	@GOARCH=$(HOSTARCH) $(call build,tools/etcd) -ldflags '$(STRIP)' -o $(CURDIR)/$@.new/etcd go.etcd.io/etcd/server/v3
+	@GOARCH=$(HOSTARCH) $(call build,tools/coredns) -ldflags '$(STRIP)' -o $(CURDIR)/$@.new/coredns .
+	@rm -rf $@ && mv $@.new $@
 
 $(LINT): tools/lint/go.mod tools/lint/go.sum
 	@echo "$@"
