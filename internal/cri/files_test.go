@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -61,8 +62,14 @@ func TestHugeFiles(t *testing.T) {
 		if err := errors.Join(os.WriteFile(path, []byte(begins), 0o600), os.Truncate(path, huge)); err != nil {
 			t.Fatal(err)
 		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		if err := newFiles(dir).finish(sandbox, attachment); !errors.Is(err, want) {
 			t.Errorf("error %v, want %v", err, want)
+		}
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; took > huge/2 {
+			t.Errorf("it took %d bytes of memory", took)
 		}
 		if stat, err := os.Stat(path); err != nil || stat.Size() != huge {
 			t.Errorf("%v, %v", stat, err)
