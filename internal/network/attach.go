@@ -70,6 +70,9 @@ func (n *Network) plan(ctx context.Context, req pod.AttachRequest) (record, erro
 	if err := missing(findPlugins(net, n.cfg.BinDirs)); err != nil {
 		return record{}, fmt.Errorf("%s: %w: %w", origin(net.list.Name, net.file), err, errdefs.ErrFailedPrecondition)
 	}
+	if err := n.noPodCIDR(net); err != nil {
+		return record{}, fmt.Errorf("%w: %w", err, errdefs.ErrFailedPrecondition)
+	}
 	caps, err := capabilities(net, req, n.podCIDRs())
 	if err != nil {
 		return record{}, err

@@ -64,6 +64,15 @@ func (n *Network) podCIDRs() []netip.Prefix {
 	return n.cidrs
 }
 
+// noPodCIDR is why net has no addresses for pods yet; nil: it has, or has others.
+func (n *Network) noPodCIDR(net *network) error {
+	if len(n.podCIDRs()) > 0 || !awaitsPodCIDR(net.list) {
+		return nil
+	}
+	return fmt.Errorf("%s: its addresses come from the node's pod CIDR, of which the kubelet has not told yet; "+
+		"it does once the node has one (kube-controller-manager --allocate-node-cidrs), or give host-local ranges of its own", origin(net.list.Name, net.file))
+}
+
 // loadPodCIDRs reads what SetPodCIDRs kept. A damaged file is an error: to go on
 // without it could bring a cluster's pods onto the embedded default network.
 func loadPodCIDRs(stateDir string) ([]netip.Prefix, error) {

@@ -24,19 +24,37 @@ type addressRange struct {
 	Gateway    netip.Addr `json:"gateway"`
 }
 
+// hostLocal is the IPAM part of a plugin's configuration, as far as host-local reads it.
+type hostLocal struct {
+	IPAM struct {
+		Type    string `json:"type"`
+		DataDir string `json:"dataDir"`
+		addressRange
+		Ranges [][]addressRange `json:"ranges"`
+	} `json:"ipam"`
+}
+
+// awaitsPodCIDR tells whether a plugin of list has no addresses but those of the node's pod
+// CIDR: host-local without any can neither add a pod nor, where it was asked to, remove it.
+func awaitsPodCIDR(list *libcni.NetworkConfigList) bool {
+	for _, plugin := range list.Plugins {
+		var conf hostLocal
+		if !plugin.Network.Capabilities[capIPRanges] || json.Unmarshal(plugin.Bytes, &conf) != nil {
+			continue
+		}
+		if conf.IPAM.Type == "host-local" && conf.IPAM.Subnet == "" && len(conf.IPAM.Ranges) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // poolsOf returns the ranges that list takes addresses from: those of its
 // configuration and, where it wants them, those that the runtime gives.
 func poolsOf(list *libcni.NetworkConfigList, podCIDRs []netip.Prefix) []pod.Pool {
 	var pools []pod.Pool
 	for _, plugin := range list.Plugins {
-		var conf struct {
-			IPAM struct {
-				Type    string `json:"type"`
-				DataDir string `json:"dataDir"`
-				addressRange
-				Ranges [][]addressRange `json:"ranges"`
-			} `json:"ipam"`
-		}
+		var conf hostLocal
 		if json.Unmarshal(plugin.Bytes, &conf) != nil || conf.IPAM.Type != "host-local" {
 			continue
 		}

@@ -55,6 +55,9 @@ func (n *Network) problem(snap *snapshot) *pod.Problem {
 	if err := missing(snap.found); err != nil {
 		return &pod.Problem{Reason: "PluginMissing", Message: fmt.Sprintf("%s: %v; install it there, or name its directory", name, err)}
 	}
+	if err := n.noPodCIDR(snap.chosen); err != nil {
+		return &pod.Problem{Reason: "NoPodCIDR", Message: err.Error()}
+	}
 	if err := n.overlap(snap.chosen); err != nil {
 		return &pod.Problem{Reason: "NetworksOverlap", Message: err.Error()}
 	}

@@ -74,7 +74,7 @@ cat >/etc/cni/net.d/10-pods.conflist <<JSON
   "cniVersion": "1.0.0", "name": "pods",
   "plugins": [
     {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
-     "ipam": {"type": "host-local", "subnet": "10.244.0.0/24", "routes": [{"dst": "0.0.0.0/0"}]}},
+     "capabilities": {"ipRanges": true}, "ipam": {"type": "host-local", "routes": [{"dst": "0.0.0.0/0"}]}},
     {"type": "portmap", "capabilities": {"portMappings": true}}
   ]
 }
