@@ -235,6 +235,10 @@ bench-kubelet: deps build bin/kubelet ## Measure a real kubelet with 100 pods on
 test-release: deps build ## Build the release of this commit twice and compare, install, upgrade and remove the packages, run what is for arm64 emulated
 	@test/release.sh
 
+.PHONY: test-fresh
+test-fresh: ## Take the time of the demo in a new Debian, from nothing to the first pod's IP
+	@test/fresh.sh
+
 .PHONY: test-many
 test-many: deps build ## Run 300 pods on one bridge (PODS=n for others), and print times and memory
 	@[ -x bin/engine28/usr/sbin/dockerd ] || test/fetch-engine.sh bin/engine28
@@ -257,10 +261,11 @@ chaos: deps build ## Take a random walk of faults on a real engine (SEED=n STEPS
 		go test -v -count=1 -timeout 0 -run '^TestChaos$$' ./test/e2e
 
 .PHONY: test-vm
-test-vm: deps build bin/THIRD_PARTY_LICENSES bin/critest bin/kubelet bin/kubelet-stream ## Run the demo, containers with limits, a kubelet, all chains of CNI plugins, the container image and an installation in a VM: systemd, cgroup v2, a current engine
+test-vm: deps build bin/THIRD_PARTY_LICENSES bin/critest bin/kubelet bin/kubelet-stream ## Run the demo, containers with limits, a kubelet, all chains of CNI plugins, the container image, an installation and the packages in a VM: systemd, cgroup v2, a current engine
 	@test/vm.sh smoke
 	@test/vm.sh workloads
 	@test/vm.sh kubelet
 	@test/vm.sh network
 	@test/vm.sh image
 	@test/vm.sh install
+	@test/vm.sh packages
