@@ -80,6 +80,9 @@ func observedEngine(t *testing.T, handler http.HandlerFunc) (*Engine, *[]seen) {
 	if err := e.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := e.PingContainerd(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if diff := cmp.Diff([]seen{{"ping", ""}, {"info", ""}, {"ping", ""}, {"version", ""}}, calls); diff != "" {
 		t.Errorf("calls at first (-want +got):\n%s", diff)
 	}

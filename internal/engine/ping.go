@@ -10,7 +10,7 @@ import (
 )
 
 // Ping returns ErrUnavailable when the engine does not answer, and ErrDeadlineExceeded
-// where it or its containerd takes too long to.
+// where it takes too long to.
 func (e *Engine) Ping(ctx context.Context) error {
 	c, err := e.connection(ctx)
 	if err != nil {
@@ -23,16 +23,21 @@ func (e *Engine) Ping(ctx context.Context) error {
 	if err != nil {
 		return e.failed("ping", err)
 	}
-	return e.pingContainerd(ctx, c)
+	return nil
 }
 
-// pingContainerd asks for the versions, the cheapest call for which an engine asks its
-// containerd: where that hangs, the engine still answers pings and lists, but can start,
-// end and run nothing. One that starts many containers may take its time for the answer,
-// so that what it does meanwhile counts as well.
-func (e *Engine) pingContainerd(ctx context.Context, c *connection) error {
+// PingContainerd returns ErrUnavailable and ErrDeadlineExceeded, too, where the engine's
+// containerd does not answer it: then the engine still answers pings and lists, but can
+// start, end and run nothing. It asks for the versions, the cheapest call for which an engine
+// asks its containerd, though it runs two programs for it. One that starts many containers may
+// take its time for the answer, so that what it does meanwhile counts as well.
+func (e *Engine) PingContainerd(ctx context.Context) error {
+	c, err := e.connection(ctx)
+	if err != nil {
+		return err
+	}
 	began := time.Now().UnixNano()
-	_, err := c.api.ServerVersion(ctx, client.ServerVersionOptions{})
+	_, err = c.api.ServerVersion(ctx, client.ServerVersionOptions{})
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) && e.alive.Load() > began:
 		return nil

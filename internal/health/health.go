@@ -17,13 +17,17 @@ import (
 // Engine is what is asked of the engine.
 type Engine interface {
 	Ping(ctx context.Context) error
+	PingContainerd(ctx context.Context) error
 	Facts(ctx context.Context) (pod.EngineFacts, error)
 }
 
 // An engine that hangs is known after every and limit at the latest: in less than 5 s.
 const (
-	every = 1500 * time.Millisecond // between two pings: each costs an engine some 6 ms of CPU
-	limit = 3 * time.Second         // an engine that takes longer counts as gone
+	every = time.Second     // between two pings
+	limit = 3 * time.Second // an engine that takes longer counts as gone
+	// containerdEvery is how long nothing may be known of the engine's containerd while all is
+	// well: to ask for it costs some 6 ms of CPU.
+	containerdEvery = 10 * time.Second
 	// Facts change only when the engine restarts, which a ping can miss.
 	factsEvery = time.Minute
 	// factsLimit is how long one that is busy may take to count what it has.
@@ -34,6 +38,7 @@ const (
 type Monitor struct {
 	engine Engine
 	log    *slog.Logger
+	deep   time.Time // when the engine's containerd was asked; Run's alone
 
 	mu    sync.Mutex // guards all following fields
 	facts pod.EngineFacts
@@ -88,6 +93,10 @@ func (m *Monitor) look(run context.Context) {
 	gone := m.err != nil
 	m.mu.Unlock()
 	err := m.engine.Ping(ctx)
+	if err == nil && (gone || time.Since(m.deep) >= containerdEvery) {
+		m.deep = time.Now()
+		err = m.engine.PingContainerd(ctx)
+	}
 	var facts pod.EngineFacts
 	if err == nil && gone {
 		facts, err = m.engine.Facts(ctx)

@@ -23,6 +23,7 @@ type answers struct {
 	version          string
 	pingErr, infoErr error
 	hangs            bool // until the context of a call ends
+	containerdHangs  bool
 	busy             bool // Facts hang
 }
 
@@ -44,6 +45,14 @@ func (e *engine) Ping(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return e.now().pingErr
+}
+
+func (e *engine) PingContainerd(ctx context.Context) error {
+	if now := e.now(); now.hangs || now.containerdHangs {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
 }
 
 func (e *engine) Facts(ctx context.Context) (pod.EngineFacts, error) {
@@ -167,6 +176,24 @@ func TestFactsThatFailDoNotCountWhilePingsAreAnswered(t *testing.T) {
 		want(t, m, "20.10", nil)
 		e.set(answers{version: "28.5"})
 		after(2 * time.Second)
+		want(t, m, "28.5", nil)
+	})
+}
+
+// The engine's containerd is asked seldom while it answers, and each time while it does not.
+func TestContainerdThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &engine{answers: answers{version: "28.5"}}
+		m := start(t, e)
+		after(time.Minute)
+		want(t, m, "28.5", nil)
+		e.set(answers{version: "28.5", containerdHangs: true})
+		after(14 * time.Second)
+		want(t, m, "28.5", context.DeadlineExceeded)
+		after(time.Minute)
+		want(t, m, "28.5", context.DeadlineExceeded)
+		e.set(answers{version: "28.5"})
+		after(4 * time.Second)
 		want(t, m, "28.5", nil)
 	})
 }

@@ -270,7 +270,7 @@ func TestContainerdHangs(t *testing.T) {
 		n.engine.FreezeContainerd(t)
 		thaw := sync.OnceFunc(func() { n.engine.ThawContainerd(t) })
 		t.Cleanup(thaw)
-		n.waitCondition(t, n.runtimeCondition, 5*time.Second, "EngineUnavailable", n.host, "its containerd does not", "restart it")
+		n.waitCondition(t, n.runtimeCondition, 15*time.Second, "EngineUnavailable", n.host, "its containerd does not", "restart it")
 		if out, ok := n.mascri(t, "doctor"); ok || !strings.Contains(out, "its containerd does not") {
 			t.Errorf("doctor: %s", out)
 		}

@@ -52,6 +52,11 @@ func (f *Fake) Ping(ctx context.Context) error {
 	return f.call(ctx, "Ping", "", func() error { return nil })
 }
 
+// PingContainerd implements engine.Engine.
+func (f *Fake) PingContainerd(ctx context.Context) error {
+	return f.call(ctx, "PingContainerd", "", func() error { return nil })
+}
+
 // Facts implements engine.Engine.
 func (f *Fake) Facts(ctx context.Context) (facts pod.EngineFacts, err error) {
 	err = f.call(ctx, "Facts", "", func() error { facts = f.facts; return nil })
