@@ -84,6 +84,7 @@ func (o Options) loadManifest() (manifest, error) {
 	if err != nil {
 		return manifest{}, fmt.Errorf("%s: %w; it names what was installed: put it back from a backup, or remove those files by hand and then it", path, err)
 	}
+	m.Version = manifestVersion // which it has when it is written again
 	return m, nil
 }
 

@@ -50,6 +50,7 @@ func decodeRecord(sandboxID string, data []byte) (record, error) {
 	if err := durable.Unmarshal(data, recordVersion, &rec); err != nil {
 		return record{}, err
 	}
+	rec.Version = recordVersion // which it has when it is written again
 	switch {
 	case rec.SandboxID != sandboxID:
 		return record{}, fmt.Errorf("is that of sandbox %q", rec.SandboxID)
