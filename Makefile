@@ -261,11 +261,10 @@ chaos: deps build ## Take a random walk of faults on a real engine (SEED=n STEPS
 		go test -v -count=1 -timeout 0 -run '^TestChaos$$' ./test/e2e
 
 .PHONY: test-vm
-test-vm: deps build bin/THIRD_PARTY_LICENSES bin/critest bin/kubelet bin/kubelet-stream ## Run the demo, containers with limits, a kubelet, all chains of CNI plugins, the container image, an installation and the packages in a VM: systemd, cgroup v2, a current engine
+test-vm: deps build bin/THIRD_PARTY_LICENSES bin/critest bin/kubelet bin/kubelet-stream ## Run the demo, containers with limits, a kubelet, all chains of CNI plugins, the container image and an installation in a VM: systemd, cgroup v2, a current engine
 	@test/vm.sh smoke
 	@test/vm.sh workloads
 	@test/vm.sh kubelet
 	@test/vm.sh network
 	@test/vm.sh image
 	@test/vm.sh install
-	@test/vm.sh packages

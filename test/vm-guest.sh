@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm-guest.sh smoke|workloads|kubelet|network|image|install|packages is what the VM runs.
+# vm-guest.sh smoke|workloads|kubelet|network|image|install is what the VM runs.
 cd "$(dirname "$0")/.." || exit 1
 say() { echo "guest: $*"; }
 rc=0
@@ -33,6 +33,5 @@ network) try network ;;
 kubelet) try test/kubelet.sh ;;
 image) try test/image.sh ;;
 install) try test/install.sh ;;
-packages) try test/packages.sh ;;
 esac
 say "exit code $rc"

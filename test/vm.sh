@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm.sh build | smoke | workloads | kubelet | network | image | install | packages | shell
+# vm.sh build | smoke | workloads | kubelet | network | image | install | shell
 #
 # A Debian VM with what most nodes have and few build machines: systemd as the first
 # process, cgroup v2, a current kernel and a current Docker Engine.
@@ -15,8 +15,6 @@
 #   image  boots it and tries the container image of image/Dockerfile in it, the same way
 #   install
 #          installs MasCRI in it, reboots it on the way, and takes MasCRI off again
-#   packages
-#          installs the .deb of an earlier build, upgrades it to this one with pods running, removes it
 #   shell  boots it with a shell on this terminal; "poweroff" ends it
 #
 # Nothing that the guest does outlives it. It has no network. It needs root, and by
@@ -154,24 +152,6 @@ payload() {
 	cp -a "$root"/{examples,image,.dockerignore} "$1/"
 }
 
-# debs DIRECTORY makes the package of this tree there, 0.2.0, and that of the version tagged
-# last or else of thirty commits ago, 0.1.0. What has no packages yet gets this tree's.
-debs() {
-	local git=(git -c safe.directory="$root" -C "$root") revision
-	revision=$("${git[@]}" describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null || "${git[@]}" rev-list --first-parent --max-count=1 --skip=30 HEAD)
-	[ -n "$revision" ] || die "there is no history here to build an earlier version from"
-	echo "vm: making packages of $("${git[@]}" log -1 --format='%h, %s' "$revision") and of this tree"
-	mkdir "$1/previous"
-	"${git[@]}" archive "$revision" | tar -x -C "$1/previous"
-	[ -d "$1/previous/contrib/packages" ] || cp -r "$root/contrib/packages" "$1/previous/contrib/"
-	[ -d "$1/previous/tools/release" ] || cp -r "$root/tools/release" "$1/previous/tools/"
-	export SOURCE_DATE_EPOCH=0
-	"$1/previous/contrib/packages/release.sh" 0.1.0 "$1/release/old" amd64 >/dev/null
-	"$root/contrib/packages/release.sh" 0.2.0 "$1/release/new" amd64 >/dev/null
-	mv "$1"/release/*/*amd64.deb "$1/"
-	rm -rf "$1/previous" "$1/release"
-}
-
 # try PART boots the VM, runs a part of vm-guest.sh and ends with its exit code.
 try() {
 	local log=$root/out/vm-$1.log rc
@@ -181,7 +161,6 @@ try() {
 	case $1 in
 	network) CGO_ENABLED=0 go test -C "$root" -c -o "$tmp/internal/network/network.test" ./internal/network ;;
 	kubelet) cp "$root"/bin/kubelet{,-stream} "$tmp/bin/" ;;
-	packages) debs "$tmp" ;;
 	image) cp "$root"/{LICENSE,bin/THIRD_PARTY_LICENSES} "$dir/base.tar" "$tmp/" && mv "$tmp/THIRD_PARTY_LICENSES" "$tmp/bin/" ;;
 	esac
 	printf '#!/bin/sh\nexec /payload/test/vm-guest.sh %s\n' "$1" >"$tmp/run"
@@ -212,7 +191,7 @@ shell() {
 
 case ${1:-} in
 build) need; build ;;
-smoke | workloads | kubelet | network | image | install | packages | shell)
+smoke | workloads | kubelet | network | image | install | shell)
 	need
 	[ -f "$dir/root.img" ] || build
 	if [ "$1" = shell ]; then shell; else try "$1"; fi

@@ -1,7 +1,7 @@
 #!/bin/bash
-# release.sh VERSION DIRECTORY [ARCH...]
+# release.sh VERSION DIRECTORY
 #
-# Makes what is released of this tree: for amd64 and arm64, or those that are named, an archive, a .deb, a .rpm and
+# Makes what is released of this tree: for amd64 and arm64 an archive, a .deb, a .rpm and
 # the bill of materials of mascri (CycloneDX; the archive has those of all its programs),
 # and SHA256SUMS over all of it. The same tree gives the same bytes, wherever it is: all
 # times are that of the commit, or SOURCE_DATE_EPOCH.
@@ -9,8 +9,6 @@ set -euo pipefail
 cd "$(dirname "$(realpath "$0")")/../.."
 version=$1 out=$(realpath -m "$2")
 [ -z "$(ls -A "$out" 2>/dev/null)" ] || { echo "release.sh: $out has something in it; name a directory that does not exist" >&2; exit 2; }
-shift 2
-[ $# -gt 0 ] || set -- amd64 arm64
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -c safe.directory="$PWD" log -1 --format=%ct)} LC_ALL=C TZ=UTC
 umask 022
 mkdir -p out
@@ -49,10 +47,10 @@ package() {
 }
 
 mkdir -p "$out"
-for arch in $(go env GOHOSTARCH) "$@"; do
+for arch in amd64 arm64; do
 	make --no-print-directory GOARCH=$arch BIN="$work/$arch" VERSION="$version" "$work/$arch/mascri" "$work/$arch/cni"
 done
-for arch in "$@"; do
+for arch in amd64 arm64; do
 	name=mascri_${version}_linux_$arch
 	tree=$work/$name
 	mkdir "$tree"
