@@ -9,6 +9,7 @@ cd "$root"
 
 # inside runs in the new system, as its first process.
 inside() {
+	ip link set lo up
 	cd "$1"
 	mount --bind "$1" "$1"
 	cd "$1"
